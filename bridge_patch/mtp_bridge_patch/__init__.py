@@ -1,1 +1,28 @@
-"""."""
+"""Makes Megatron-Bridge carry the experts of multi-token prediction (MTP) blocks in either layout.
+
+    import mtp_bridge_patch
+
+    with mtp_bridge_patch.patched():   # or apply() ... revert()
+        bridge = AutoBridge.from_hf_pretrained(path)
+
+``python -m mtp_bridge_patch script.py args...`` runs a script that knows nothing of this package. Importing
+it, or applying the patch, imports nothing outside the standard library.
+"""
+
+from mtp_bridge_patch.detection import ExpertLayout, LayoutError, mtp_expert_layout
+from mtp_bridge_patch.fix import Fix
+from mtp_bridge_patch.patch import Status, applied, apply, patched, revert
+from mtp_bridge_patch.releases import UnsupportedRelease
+
+__all__ = [
+    "ExpertLayout",
+    "Fix",
+    "LayoutError",
+    "Status",
+    "UnsupportedRelease",
+    "applied",
+    "apply",
+    "mtp_expert_layout",
+    "patched",
+    "revert",
+]

@@ -1,0 +1,116 @@
+"""Fix ``mtp-layout-switch``: packed MTP experts are mapped as packed.
+
+Megatron-Bridge 0.4.0 to 0.4.2 have a single bridge of this family with routed experts,
+``Qwen35VLMoEBridge``; its file is the same, byte for byte, in the three releases. It maps MTP experts one by
+one, whatever the checkpoint holds. This fix looks at the checkpoint's keys where the mappings are asked for,
+and where they are packed puts two mappings of packed experts in place of the two of single experts.
+"""
+
+import functools
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from mtp_bridge_patch.detection import MTP_PACKED, ExpertLayout, mtp_expert_layout
+from mtp_bridge_patch.fix import Fix
+
+_EXPERTS = "language_model.mtp.layers.*.mtp_model_layer.mlp.experts."
+_LINEAR_FC1 = _EXPERTS + "linear_fc1.weight*"
+_LINEAR_FC2 = _EXPERTS + "linear_fc2.weight*"
+
+
+def install(module: ModuleType) -> Callable[[], None]:
+    """Change ``Qwen35VLMoEBridge``, signatures kept.
+
+    Args:
+        module: The imported ``megatron.bridge.models.qwen_vl.qwen35_vl_bridge``.
+
+    Returns:
+        What puts the class back as it was.
+    """
+    bridge_class: Any = module.Qwen35VLMoEBridge
+    upstream_registry = bridge_class.mapping_registry
+    upstream_tasks = bridge_class.build_conversion_tasks
+
+    @functools.wraps(upstream_registry)
+    def mapping_registry(self: Any) -> Any:
+        registry = upstream_registry(self)
+        return _packed(registry, module) if _layout(self) is ExpertLayout.PACKED else registry
+
+    @functools.wraps(upstream_tasks)
+    def build_conversion_tasks(self: Any, hf_pretrained: Any, megatron_model: Any) -> Any:
+        # Load and export both pass here, each with a bridge made for the occasion (AutoBridge._model_bridge
+        # makes one at every access), so this is where a bridge meets its checkpoint. 0.4.2 keeps it under
+        # this name by itself, 0.4.0 and 0.4.1 do not.
+        self.hf_pretrained = hf_pretrained
+        return upstream_tasks(self, hf_pretrained, megatron_model)
+
+    before = dict(vars(bridge_class))
+    changed = {"mapping_registry": mapping_registry, "build_conversion_tasks": build_conversion_tasks}
+    for name, function in changed.items():
+        setattr(bridge_class, name, function)
+
+    def restore() -> None:
+        for name in changed:
+            if name in before:
+                setattr(bridge_class, name, before[name])
+            else:  # inherited
+                delattr(bridge_class, name)
+
+    return restore
+
+
+def _layout(bridge: Any) -> ExpertLayout:
+    """Tell the layout of the bridge's checkpoint; absent for a bridge with a config and no checkpoint."""
+    hf_pretrained = getattr(bridge, "hf_pretrained", None)
+    source = getattr(getattr(hf_pretrained, "state", None), "source", None)
+    if source is None:
+        return ExpertLayout.ABSENT
+    path = getattr(hf_pretrained, "model_name_or_path", None)
+    name = "the checkpoint" if path is None else f"checkpoint {path}"
+    return mtp_expert_layout(source.get_all_keys(), checkpoint=name)
+
+
+def _packed(registry: Any, module: ModuleType) -> Any:
+    """Return the registry with the mappings of packed MTP experts.
+
+    They are those that the same release has for the decoder, without ``transpose_on_export=True`` of the
+    decoder's down projection. That flag transposes the stacked experts when their shape differs from the
+    checkpoint's tensor, which it looks up by reading that whole tensor, or unseen when the checkpoint lacks
+    the key. Neither is wanted: packed was told from the very key, and the import hands expert e's [H, I]
+    slice of ``down_proj`` [E, H, I] to ``linear_fc2.weight{e}`` [H, I] as it is, so that stacking them again
+    gives the shape and the bytes of the checkpoint.
+    """
+    mappings = {
+        _LINEAR_FC1: module.FusedGatedExpertMapping(
+            megatron_param=_LINEAR_FC1, hf_param=MTP_PACKED.projections["gate_up"]
+        ),
+        _LINEAR_FC2: module.FusedExpertMapping(
+            megatron_param=_LINEAR_FC2, hf_param=MTP_PACKED.projections["down"]
+        ),
+    }
+    upstream = list(registry)
+    if missing := mappings.keys() - {mapping.megatron_param for mapping in upstream}:
+        raise RuntimeError(
+            f"mtp-layout-switch: {module.__name__} has no mapping of {', '.join(sorted(missing))}. "
+            f"It is not the file of megatron-bridge {', '.join(FIX.releases)}: install one of them anew."
+        )
+    # A registry derives mappings of quantizer ranges from its others (if ENABLE_BRIDGE_QUANT_MAPPING is set);
+    # the new one derives them again.
+    return type(registry)(
+        *(
+            mappings.get(mapping.megatron_param, mapping)
+            for mapping in upstream
+            if not mapping.megatron_param.endswith("_quantizer._amax")
+        )
+    )
+
+
+FIX = Fix(
+    id="mtp-layout-switch",
+    failure="Packed MTP experts are looked for one by one, not found, left at random, and not exported.",
+    releases=("0.4.0", "0.4.1", "0.4.2"),
+    fixed_since="0.5.0",
+    module="megatron.bridge.models.qwen_vl.qwen35_vl_bridge",
+    install=install,
+)

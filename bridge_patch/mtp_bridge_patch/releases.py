@@ -1,0 +1,38 @@
+"""The installed release of Megatron-Bridge, found without importing it."""
+
+import re
+
+_DISTRIBUTION = "megatron-bridge"
+
+
+class UnsupportedRelease(RuntimeError):  # noqa: N818  (it says what is wrong, as KeyboardInterrupt does)
+    """The installed release of Megatron-Bridge is neither one to patch nor one that needs no patch."""
+
+
+def installed_release() -> str | None:
+    """Return the release of Megatron-Bridge that is installed, "0.4.2" for example, or None."""
+    # Costs more to import than the rest of this package together, and detection alone never needs it.
+    from importlib import metadata
+
+    try:
+        return metadata.version(_DISTRIBUTION)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def public_release(version: str) -> str:
+    """Return ``version`` without its local label: "0.4.2" for "0.4.2+build7", a rebuild of that release."""
+    return version.partition("+")[0]
+
+
+def is_at_least(version: str, release: str) -> bool:
+    """Tell whether ``version`` is the final release ``release`` (such as "0.5.0") or comes after it.
+
+    A pre-release of ``release`` itself ("0.5.0rc1") comes before it.
+    """
+    match = re.match(r"(\d+(?:\.\d+)*)(.*)", public_release(version))
+    if match is None:
+        return False
+    numbers, wanted = (tuple(map(int, text.split("."))) for text in (match[1], release))
+    final = match[2] == "" or match[2].startswith(".post")
+    return numbers > wanted or (numbers == wanted and final)

@@ -1,0 +1,75 @@
+"""Installs stand-in releases of Megatron-Bridge, so that these tests need neither it nor torch."""
+
+import importlib
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import mtp_bridge_patch
+import pytest
+
+BRIDGE_MODULE = "megatron.bridge.models.qwen_vl.qwen35_vl_bridge"
+STANDIN = Path(__file__).with_name("standin_bridge.py")
+
+
+def _megatron_modules() -> dict[str, ModuleType]:
+    return {name: module for name, module in sys.modules.items() if name.split(".")[0] == "megatron"}
+
+
+@pytest.fixture
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Return an empty folder that is the only place where distributions and ``megatron`` are found.
+
+    Whatever else is imported stays so; the real Megatron-Bridge, where it is imported, is back afterwards.
+    """
+    site = tmp_path / "site"
+    site.mkdir()
+    standard = [entry for entry in sys.path if "site-packages" not in entry and entry]
+    monkeypatch.setattr(sys, "path", [str(site), *standard])
+    real = _megatron_modules()
+    for name in real:
+        del sys.modules[name]
+    mtp_bridge_patch.revert()
+    yield site
+    mtp_bridge_patch.revert()
+    for name in _megatron_modules():
+        del sys.modules[name]
+    sys.modules.update(real)
+
+
+@pytest.fixture
+def install_release(site: Path) -> Callable[[str], Path]:
+    """Return a function that installs a stand-in of a release, and gives the folder it is installed in."""
+
+    def install(release: str) -> Path:
+        module = site.joinpath(*BRIDGE_MODULE.split(".")).with_suffix(".py")
+        module.parent.mkdir(parents=True)
+        shutil.copy(STANDIN, module)
+        for package in list(module.relative_to(site).parents)[:-1]:
+            (site / package / "__init__.py").touch()
+        metadata = site / f"megatron_bridge-{release}.dist-info" / "METADATA"
+        metadata.parent.mkdir()
+        metadata.write_text(f"Metadata-Version: 2.4\nName: megatron-bridge\nVersion: {release}\n")
+        importlib.invalidate_caches()
+        return site
+
+    return install
+
+
+@pytest.fixture
+def import_bridge() -> Callable[[], ModuleType]:
+    """Return a function that imports the bridge's module."""
+    return lambda: importlib.import_module(BRIDGE_MODULE)
+
+
+@pytest.fixture
+def checkpoint() -> Callable[..., SimpleNamespace]:
+    """Return a function that makes what Megatron-Bridge keeps as ``hf_pretrained``, of given keys."""
+
+    def make(*keys: str) -> SimpleNamespace:
+        source = SimpleNamespace(get_all_keys=lambda: list(keys))
+        return SimpleNamespace(model_name_or_path="/models/tiny", state=SimpleNamespace(source=source))
+
+    return make

@@ -1,0 +1,145 @@
+"""Patching, and putting everything back."""
+
+import contextlib
+import importlib
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import mtp_bridge_patch
+import pytest
+
+pytestmark = pytest.mark.usefixtures("release_042")
+
+IDS = ("mtp-layout-switch",)
+
+
+@pytest.fixture
+def release_042(install_release: Callable[[str], Path]) -> None:
+    install_release("0.4.2")
+
+
+@pytest.fixture
+def original(import_bridge: Callable[[], ModuleType]) -> Callable[[], dict[str, Any]]:
+    """Return a function that gives the attributes of the imported bridge class now."""
+    return lambda: dict(vars(import_bridge().Qwen35VLMoEBridge))
+
+
+def is_patched(module: ModuleType) -> bool:
+    return hasattr(module.Qwen35VLMoEBridge.mapping_registry, "__wrapped__")
+
+
+def test_mtp_apply_after_the_import(
+    import_bridge: Callable[[], ModuleType], original: Callable[[], dict[str, Any]]
+) -> None:
+    before = original()
+    mtp_bridge_patch.apply()
+    assert is_patched(import_bridge())
+    assert mtp_bridge_patch.applied() == IDS
+    mtp_bridge_patch.revert()
+    assert mtp_bridge_patch.applied() == ()
+    after = original()
+    assert after.keys() == before.keys()
+    assert all(after[name] is before[name] for name in before)
+
+
+def test_mtp_apply_before_the_import(import_bridge: Callable[[], ModuleType]) -> None:
+    finders = list(sys.meta_path)
+    mtp_bridge_patch.apply()
+    assert not any(name.startswith("megatron") for name in sys.modules)
+    module = import_bridge()
+    assert is_patched(module)
+    assert "exec_module" not in vars(module.__spec__.loader)  # type: ignore[union-attr]
+    wrapped = module.Qwen35VLMoEBridge.mapping_registry.__wrapped__
+    mtp_bridge_patch.revert()
+    assert sys.meta_path == finders
+    assert module.Qwen35VLMoEBridge.mapping_registry is wrapped
+    assert "build_conversion_tasks" not in vars(module.Qwen35VLMoEBridge)
+
+
+def test_reverted_before_the_import(import_bridge: Callable[[], ModuleType]) -> None:
+    mtp_bridge_patch.apply()
+    mtp_bridge_patch.revert()
+    assert not is_patched(import_bridge())
+
+
+def test_reloaded_module_is_patched_and_restored(import_bridge: Callable[[], ModuleType]) -> None:
+    mtp_bridge_patch.apply()
+    module = import_bridge()
+    first = module.Qwen35VLMoEBridge
+    assert importlib.reload(module).Qwen35VLMoEBridge is not first
+    assert is_patched(module)
+    mtp_bridge_patch.revert()
+    assert not is_patched(module)
+    assert not hasattr(first.mapping_registry, "__wrapped__")
+
+
+def test_apply_and_revert_are_idempotent(
+    import_bridge: Callable[[], ModuleType], original: Callable[[], dict[str, Any]]
+) -> None:
+    before = original()
+    finders = list(sys.meta_path)
+    assert mtp_bridge_patch.apply() is mtp_bridge_patch.apply()
+    assert not hasattr(import_bridge().Qwen35VLMoEBridge.mapping_registry.__wrapped__, "__wrapped__")
+    mtp_bridge_patch.revert()
+    mtp_bridge_patch.revert()
+    assert original() == before
+    assert sys.meta_path == finders
+
+
+def test_patched_restores_what_was_there(import_bridge: Callable[[], ModuleType]) -> None:
+    module = import_bridge()
+    with mtp_bridge_patch.patched() as status:
+        assert [fix.id for fix in status.applied] == list(IDS)
+        with mtp_bridge_patch.patched():
+            assert is_patched(module)
+        assert is_patched(module)
+        with mtp_bridge_patch.patched():
+            mtp_bridge_patch.revert()
+        assert is_patched(module)
+    assert not is_patched(module)
+    mtp_bridge_patch.apply()
+    with mtp_bridge_patch.patched():
+        pass
+    assert is_patched(module)
+
+
+def test_patched_restores_after_an_error(import_bridge: Callable[[], ModuleType]) -> None:
+    with contextlib.suppress(KeyError), mtp_bridge_patch.patched():
+        raise KeyError
+    assert not is_patched(import_bridge())
+
+
+def test_failing_install_leaves_nothing(import_bridge: Callable[[], ModuleType]) -> None:
+    module = import_bridge()
+    finders = list(sys.meta_path)
+    del module.Qwen35VLMoEBridge
+    with pytest.raises(AttributeError):
+        mtp_bridge_patch.apply()
+    assert mtp_bridge_patch.applied() == ()
+    assert sys.meta_path == finders
+
+
+def test_failing_install_fails_the_import(
+    install_release: Callable[[str], Path], import_bridge: Callable[[], ModuleType], site: Path
+) -> None:
+    del install_release
+    next(site.rglob("qwen35_vl_bridge.py")).write_text("")
+    mtp_bridge_patch.apply()
+    with pytest.raises(AttributeError, match="Qwen35VLMoEBridge"):
+        import_bridge()
+
+
+def test_importing_and_applying_import_nothing_else(site: Path) -> None:
+    package = Path(mtp_bridge_patch.__file__).parents[1]
+    code = (
+        f"import sys; sys.path[:0] = [{str(site)!r}, {str(package)!r}]; import mtp_bridge_patch;"
+        "before = set(sys.modules); mtp_bridge_patch.apply(); names = before | set(sys.modules);"
+        "tops = {name.split('.')[0] for name in names} - {'mtp_bridge_patch'};"
+        "print(sorted(tops - sys.stdlib_module_names - {'__main__'}))"
+    )
+    run = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == "[]\n"

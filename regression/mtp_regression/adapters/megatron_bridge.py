@@ -1,0 +1,112 @@
+"""NVIDIA Megatron-Bridge, 0.4.x to 0.6.x."""
+
+from __future__ import annotations
+
+import logging
+import math
+import re
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers  # noqa: F401 - before cuda_on_cpu is used, see there
+
+from mtp_regression import te_standin
+from mtp_regression.cpu_megatron import cuda_on_cpu
+from mtp_regression.parallel import Coordinates, Parallel
+
+te_standin.install()
+
+from megatron.bridge import AutoBridge  # noqa: E402 - it looks for TransformerEngine
+from megatron.core import parallel_state  # noqa: E402
+
+
+class MegatronBridge:
+    """The bridge as it is installed: `AutoBridge` over a checkpoint folder."""
+
+    bridge = "megatron-bridge"
+
+    def __init__(self) -> None:
+        self.release = metadata.version("megatron-bridge")
+        self.engine = f"TransformerEngine {te_standin.describe()}"
+        self._warnings = _WarningCollector()
+        logging.getLogger("megatron.bridge").addHandler(self._warnings)
+
+    def load(self, checkpoint: Path, parallel: Parallel) -> None:
+        """Build the model on this rank, poison it, load the checkpoint."""
+        self._auto = AutoBridge.from_hf_pretrained(str(checkpoint), torch_dtype=torch.bfloat16)
+        provider = self._auto.to_megatron_provider(load_weights=False)
+        sizes = {
+            "tensor_model_parallel_size": parallel.tp,
+            "pipeline_model_parallel_size": parallel.pp,
+            "virtual_pipeline_model_parallel_size": parallel.vpp if parallel.vpp > 1 else None,
+            "expert_model_parallel_size": parallel.ep,
+            "expert_tensor_parallel_size": parallel.etp,
+        }
+        for name, size in sizes.items():
+            setattr(provider, name, size)
+        provider.params_dtype = provider.pipeline_dtype = torch.bfloat16
+        # Needs a kernel of Apex or TransformerEngine, and matters to training alone.
+        provider.gradient_accumulation_fusion = False
+        # As the bridge itself does before it loads: every value comes from the checkpoint.
+        provider.perform_initialization = False
+        provider.finalize()
+        parallel_state.initialize_model_parallel(**sizes)
+        on_cpu = not torch.cuda.is_available()
+        with cuda_on_cpu():
+            self._chunks = provider.provide_distributed_model(
+                wrap_with_ddp=False, use_cpu_initialization=on_cpu
+            )
+        with torch.no_grad():
+            for chunk in self._chunks:
+                for parameter in chunk.parameters():
+                    parameter.fill_(math.nan)
+        with cuda_on_cpu():  # replicated parameters are sent by way of the current GPU
+            self._auto.load_hf_weights(self._chunks)
+
+    def coordinates(self) -> Coordinates:
+        """Ask Megatron-Core's parallel state."""
+        return Coordinates(
+            tp=parallel_state.get_tensor_model_parallel_rank(),
+            pp=parallel_state.get_pipeline_model_parallel_rank(),
+            ep=parallel_state.get_expert_model_parallel_rank(),
+            etp=parallel_state.get_expert_tensor_parallel_rank(),
+        )
+
+    def parameters(self) -> Iterator[tuple[str, Any]]:
+        """Yield the parameters of every model chunk, without the wrappers' prefixes."""
+        for number, chunk in enumerate(self._chunks):
+            for name, parameter in chunk.named_parameters():
+                yield f"{number}/{_WRAPPERS.sub('', name).replace('.mtp_model_layer.', '.')}", parameter
+
+    def stream(self) -> Iterator[tuple[str, Any]]:
+        """Export through `export_hf_weights`."""
+        yield from self._auto.export_hf_weights(self._chunks, cpu=True, show_progress=False)
+
+    def save(self, folder: Path) -> None:
+        """Export through `save_hf_pretrained`."""
+        with cuda_on_cpu():
+            self._auto.save_hf_pretrained(self._chunks, str(folder), show_progress=False)
+
+    def warnings(self) -> list[str]:
+        """Return the messages that the bridge's loggers gave at WARNING or above."""
+        return list(self._warnings.messages)
+
+    def close(self) -> None:
+        """Destroy the model-parallel groups."""
+        logging.getLogger("megatron.bridge").removeHandler(self._warnings)
+        parallel_state.destroy_model_parallel()
+
+
+_WRAPPERS = re.compile(r"^(module\.)*(language_model\.)?")
+
+
+class _WarningCollector(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())

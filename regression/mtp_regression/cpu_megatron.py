@@ -1,0 +1,65 @@
+"""Lets Megatron-Core build, fill and save modules on a machine without a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest import mock
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+
+@contextmanager
+def cuda_on_cpu() -> Iterator[None]:
+    """Answer Megatron's questions about CUDA, and put on the CPU what it puts on a GPU.
+
+    Wrap construction, loading and saving in it, and nothing else: code that runs inside believes that
+    there is a GPU. Everything is restored at the end, on an error too. Where there is a GPU it does nothing.
+
+    `import transformers` must have happened before: one of its annotations evaluates
+    `torch.cuda.Stream | None`, which needs the real class.
+    """
+    if torch.cuda.is_available():
+        yield
+        return
+    answers: dict[str, Callable[..., object]] = {
+        "is_available": lambda: True,
+        "current_device": lambda: torch.device("cpu"),
+        "get_device_capability": lambda device=None: (9, 0),  # noqa: ARG005 - torch's own signature
+        "Stream": lambda *_args, **_kwargs: None,
+    }
+    with ExitStack() as stack:
+        for name, answer in answers.items():
+            stack.enter_context(mock.patch.object(torch.cuda, name, answer))
+        stack.enter_context(_CpuForCuda())
+        yield
+
+
+class _CpuForCuda(TorchFunctionMode):
+    """Rewrites the device of every torch call that names a GPU."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: object,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        del types
+        kwargs = dict(kwargs or {})
+        if func is torch.Tensor.cuda:
+            return args[0]
+        if _is_gpu(kwargs.get("device")):
+            kwargs["device"] = "cpu"
+        if func is torch.Tensor.to:
+            args = tuple("cpu" if _is_gpu(argument) else argument for argument in args)
+        return func(*args, **kwargs)
+
+
+def _is_gpu(device: object) -> bool:
+    # Megatron gives a GPU as a device, as "cuda" or "cuda:0", or as its bare number.
+    if isinstance(device, int):
+        return not isinstance(device, bool)
+    return isinstance(device, str | torch.device) and str(device).startswith("cuda")

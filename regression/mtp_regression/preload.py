@@ -1,0 +1,30 @@
+"""Imports, in the fork server, the modules that every rank needs; nothing else may import this module.
+
+`multiprocessing.forkserver` does it by itself, but with another `sys.path` (CPython 3.12 passes the caller's
+and leaves it unused), without a word about a module that is missing, and with the modules' output on the
+terminal. Here the output goes to a file, and a failed import ends the server, so that the caller notices and
+shows the file.
+"""
+
+import faulthandler
+import importlib
+import json
+import os
+import sys
+import traceback
+
+request = json.loads(os.environ.pop("MTP_PRELOAD"))
+log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+os.dup2(log, 1)
+os.dup2(log, 2)
+os.close(log)
+faulthandler.enable()
+sys.path[:] = request["path"]
+for module in request["modules"]:
+    try:
+        importlib.import_module(module)
+    except BaseException:
+        traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)

@@ -1,0 +1,125 @@
+"""Records: one for each export of each case, and the report that they make up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from typing import Any
+
+from mtp_regression.compare import Finding, Verdict, worst
+from mtp_regression.exceptions import DeclaredException, sort_findings
+from mtp_regression.roundtrip import EXPORTS, Case, Evidence
+from mtp_regression.stages import About, Outcome, Stage
+
+
+@dataclass(frozen=True)
+class Record:
+    """The outcome of one export of one case; `docs/report.md` describes the fields."""
+
+    bridge: str
+    engine: str
+    checkpoint: str
+    parallel: str
+    ranks: int
+    export: str
+    verdict: Verdict
+    declared: int
+    seconds: float
+    case_seconds: float
+    tensors: Sequence[Finding] = ()
+    stale: Sequence[str] = ()
+    error: str = ""
+    warnings: Sequence[str] = ()
+    logs: Sequence[str] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether everything is exact but for declared exceptions, all of which still happen."""
+        return self.verdict is Verdict.EXACT and not self.stale
+
+
+def judge(case: Case, evidence: Evidence, exceptions: Sequence[DeclaredException]) -> list[Record]:
+    """Make a case's records, one for each export.
+
+    Args:
+        case: The case.
+        evidence: What its ranks left.
+        exceptions: All that are declared, whether they apply or not.
+    """
+    about = evidence.about or About(case.adapter, "?", "?")
+    loaded = evidence.outcomes.get(Stage.LOAD)
+    common: dict[str, Any] = {
+        "bridge": f"{about.bridge} {about.release}",
+        "engine": about.engine,
+        "checkpoint": case.checkpoint.name,
+        "parallel": str(case.parallel),
+        "ranks": case.parallel.ranks,
+        "case_seconds": evidence.seconds,
+        "warnings": sorted({warning for outcome in loaded or () for warning in outcome.warnings}),
+        "logs": [str(path) for path in evidence.logs],
+    }
+    records = []
+    for export in EXPORTS:
+        if export not in evidence.outcomes:
+            crash = Verdict.CRASH_EXPORT if loaded else Verdict.CRASH_IMPORT
+            error = evidence.crashes[export]
+            records.append(
+                Record(**common, export=export, verdict=crash, declared=0, seconds=0.0, error=error)
+            )
+            continue
+        outcomes = evidence.outcomes[export]
+        findings, names = _merge(outcomes, by_rank=export is Stage.NATIVE)
+        applying = [
+            entry
+            for entry in exceptions
+            if entry.applies(
+                bridge=about.bridge, release=about.release, checkpoint=case.checkpoint.name, export=export
+            )
+        ]
+        held = sort_findings(findings, names, applying)
+        records.append(
+            Record(
+                **common,
+                export=export,
+                verdict=worst(finding.verdict for finding in held.undeclared),
+                declared=len(held.declared),
+                seconds=max(outcome.seconds for outcome in outcomes),
+                tensors=findings,
+                stale=[f"{tensor}: {reason}" for tensor, reason in held.stale],
+            )
+        )
+    return records
+
+
+def report(records: Sequence[Record], *, device: str, import_seconds: float, seconds: float) -> dict[str, Any]:
+    """Make the JSON report of a run; `docs/report.md` describes it."""
+    return {
+        "schema": 1,
+        "kit": metadata.version("mtp-bridge-kit"),
+        "device": device,
+        "import_seconds": round(import_seconds, 3),
+        "seconds": round(seconds, 3),
+        "passed": bool(records) and all(record.passed for record in records),
+        "cases": [_plain(record) for record in records],
+    }
+
+
+def _plain(record: Record) -> dict[str, Any]:
+    plain = asdict(record) | {"passed": record.passed}
+    plain["seconds"], plain["case_seconds"] = round(record.seconds, 3), round(record.case_seconds, 3)
+    return plain
+
+
+def _merge(outcomes: Iterable[Outcome], *, by_rank: bool) -> tuple[list[Finding], set[str]]:
+    """Merge the ranks' findings; every rank has parameters of its own, but exports the same tensors."""
+    findings: dict[str, Finding] = {}
+    names: set[str] = set()
+    for rank, outcome in enumerate(outcomes):
+        prefix = f"rank{rank}/" if by_rank else ""
+        names |= {prefix + name for name in outcome.compared}
+        for found in outcome.findings:
+            name = prefix + found.tensor
+            if name not in findings or found.verdict.severity > findings[name].verdict.severity:
+                findings[name] = Finding(name, found.verdict, found.detail)
+    return [findings[name] for name in sorted(findings)], names

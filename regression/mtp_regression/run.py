@@ -1,0 +1,171 @@
+"""A run of the round trip: which cases, on which ranks, shown and reported as they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from mtp_fixtures import PRESETS, CheckpointSpec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from mtp_regression import exceptions, records
+from mtp_regression.launch import StartedRanks, run_as_rank
+from mtp_regression.parallel import GRID, Parallel
+from mtp_regression.ranks import PreloadError
+from mtp_regression.records import Record
+from mtp_regression.rendezvous import World, external_world
+from mtp_regression.report import cell_text, show
+from mtp_regression.roundtrip import Case, Evidence, run_case
+from mtp_regression.tensors import CheckpointError, read_folder
+
+
+class CannotRunError(RuntimeError):
+    """The run cannot take place; the message says what it needs."""
+
+
+def run(
+    *,
+    checkpoints: Sequence[Path],
+    parallels: Sequence[str],
+    adapter: str,
+    device: str,
+    time_limit: float,
+    report_path: Path,
+    console: Console,
+) -> dict[str, Any] | None:
+    """Run cases, print the table and write the report.
+
+    Args:
+        checkpoints: Folders; none takes a tiny checkpoint of each preset.
+        parallels: Parallel layouts; none takes the grid (what of it the ranks or GPUs allow).
+        adapter: See `adapter.find`.
+        device: "cpu" or "cuda".
+        time_limit: Seconds a case may take.
+        report_path: Where the JSON report goes; the ranks' logs go beside it.
+        console: Where progress and table are printed.
+
+    Returns:
+        The report; None on a rank other than the first, where torchrun or Slurm started the ranks.
+
+    Raises:
+        CannotRunError: No GPU, no bridge, or a checkpoint or parallel layout that cannot be read.
+    """
+    # Every name of a model is a folder here; nothing is to be looked up elsewhere.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        world = external_world(device)
+        layouts = [Parallel.parse(text) for text in parallels] or list(GRID)
+        for checkpoint in checkpoints:
+            read_folder(checkpoint)
+    except (CheckpointError, ValueError) as error:
+        raise CannotRunError(str(error)) from None
+    chosen = [layout for layout in layouts if _fits(layout, device, world)]
+    if not chosen:
+        raise CannotRunError("none of the parallel layouts fits the ranks or GPUs that there are")
+    with _folders(checkpoints) as folders:
+        cases = [Case(adapter, folder, layout) for folder in folders for layout in chosen]
+        try:
+            if world is not None:
+                return _run_in_world(world, cases, report_path, console)
+            return _run_started(cases, StartedRanks(time_limit, device), report_path, console)
+        except PreloadError as error:
+            raise CannotRunError(str(error)) from None
+
+
+def _fits(layout: Parallel, device: str, world: World | None) -> bool:
+    if world is not None:
+        return layout.ranks == world.size
+    if device == "cpu":
+        return True
+    gpus = torch.cuda.device_count()
+    if not gpus:
+        raise CannotRunError("device cuda needs a GPU, and there is none; run it with --device cpu")
+    return layout.ranks <= gpus
+
+
+@contextmanager
+def _folders(checkpoints: Sequence[Path]) -> Iterator[list[Path]]:
+    """Give the checkpoints' folders; made for the run if none are named."""
+    if checkpoints:
+        yield [checkpoint.resolve() for checkpoint in checkpoints]
+        return
+    with tempfile.TemporaryDirectory(prefix="mtp-checkpoints-") as scratch:
+        yield [CheckpointSpec(preset).write(Path(scratch, name)) for name, preset in PRESETS.items()]
+
+
+def _run_started(
+    cases: Sequence[Case], launch: StartedRanks, report_path: Path, console: Console
+) -> dict[str, Any]:
+    with console.status("importing the bridge"):
+        import_seconds = launch.warm(cases[0].adapter)
+    declared = exceptions.load()
+    found: list[Record] = []
+    start = time.perf_counter()
+    progress = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+    )
+    with progress:
+        task = progress.add_task("cells", total=len(cases))
+        for case in cases:
+            progress.update(task, description=f"{case.checkpoint.name}, {case.parallel}")
+            cell = records.judge(case, run_case(case, launch, report_path.parent / "logs"), declared)
+            found += cell
+            summary = cell_text(cell).replace("\n", ", ")
+            progress.console.print(f"{case.checkpoint.name}, {case.parallel}: {summary}", highlight=False)
+            progress.advance(task)
+    seconds = time.perf_counter() - start
+    return _finish(found, launch.device, import_seconds, seconds, report_path, console)
+
+
+def _run_in_world(
+    world: World, cases: Sequence[Case], report_path: Path, console: Console
+) -> dict[str, Any] | None:
+    """Run the cases in this process, one of the ranks that torchrun or Slurm started.
+
+    The report's folder must be on a file system that all ranks share. A rank that crashes ends the
+    run: whoever started the ranks reports it.
+    """
+    declared = exceptions.load()
+    found: list[Record] = []
+    start = time.perf_counter()
+    shared = report_path.parent / "ranks"
+    for case in cases:
+        folder = shared / case.folder_name
+        if world.rank == 0:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        case_start = time.perf_counter()
+        run_as_rank(world, case, folder)
+        if world.rank == 0:
+            evidence = Evidence(seconds=time.perf_counter() - case_start)
+            evidence.read(folder, world.size)
+            found += records.judge(case, evidence, declared)
+    if world.rank != 0:
+        return None
+    shutil.rmtree(shared)
+    return _finish(found, world.device, 0.0, time.perf_counter() - start, report_path, console)
+
+
+def _finish(
+    found: Sequence[Record],
+    device: str,
+    import_seconds: float,
+    seconds: float,
+    report_path: Path,
+    console: Console,
+) -> dict[str, Any]:
+    show(console, found, seconds=seconds, import_seconds=import_seconds)
+    report = records.report(found, device=device, import_seconds=import_seconds, seconds=seconds)
+    report_path.parent.mkdir(parents=True, exist_ok=True)
+    report_path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    console.print(f"report: {report_path}", highlight=False, soft_wrap=True)
+    return report

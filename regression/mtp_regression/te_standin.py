@@ -1,0 +1,267 @@
+"""A stand-in for TransformerEngine: its modules' parameters, and no computation.
+
+TransformerEngine has no build for machines without CUDA, but a conversion never runs a forward
+pass: all that a bridge needs from it is modules that hold parameters of the right name, shape,
+dtype and tensor-parallel attributes. Parameters are left uninitialised; the caller fills them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from collections.abc import Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any, NoReturn
+
+import torch
+from torch import nn
+
+PACKAGE = "transformer_engine"
+VERSION = "2.10.0"
+"""The release that it answers for: recent enough for Megatron-Core 0.17 to 0.19's newest branches."""
+
+
+def install() -> bool:
+    """Make `import transformer_engine` give the stand-in, unless the real package can be used.
+
+    Returns:
+        Whether the stand-in is in use, now or from an earlier call.
+    """
+    module = sys.modules.get(PACKAGE)
+    if module is not None:
+        return isinstance(module, _StandInModule)
+    if torch.cuda.is_available() and importlib.util.find_spec(PACKAGE) is not None:
+        return False
+    sys.meta_path.insert(0, _Finder())
+    importlib.import_module(PACKAGE)
+    return True
+
+
+def describe() -> str:
+    """Say which TransformerEngine this process uses: "stand-in", its version, or "none"."""
+    module = sys.modules.get(PACKAGE)
+    if module is None:
+        return "none"
+    return "stand-in" if isinstance(module, _StandInModule) else str(module.__version__)
+
+
+class _Empty(nn.Module):
+    """Any class of TransformerEngine's that holds no parameters which a conversion reads."""
+
+    def __init__(self, *_args: object, **_kwargs: object) -> None:
+        super().__init__()
+
+    def set_tensor_parallel_group(self, tp_group: object) -> None:
+        self.tp_group = tp_group
+
+    def forward(self, *_args: object, **_kwargs: object) -> NoReturn:
+        raise RuntimeError(f"{type(self).__name__}: the stand-in for TransformerEngine computes nothing")
+
+
+def _parameter(*shape: int, dtype: torch.dtype, device: object, shard_axis: int | None = None) -> nn.Parameter:
+    # "cuda" is what Megatron asks for on the machine that it believes to be on.
+    device = "meta" if str(device) == "meta" else "cpu"
+    parameter = nn.Parameter(torch.empty(*shape, dtype=dtype, device=device))
+    if shard_axis is not None:
+        parameter.tensor_model_parallel = True
+        parameter.partition_dim = shard_axis
+        parameter.partition_stride = 1
+    return parameter
+
+
+class _Sharded(_Empty):
+    """Shares of the tensor-parallel sizes that every linear module works out alike."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        *,
+        tp_size: int = 1,
+        parallel_mode: str | None = None,
+        bias: bool = True,
+    ) -> None:
+        super().__init__()
+        if parallel_mode == "column":
+            out_features //= tp_size
+        elif parallel_mode == "row":
+            in_features //= tp_size
+        self.tp_size = tp_size
+        self.parallel_mode = parallel_mode
+        self.in_features = in_features
+        self.out_features = out_features
+        self.use_bias = bias
+
+    def _add(self, suffix: str, dtype: torch.dtype, device: object) -> None:
+        axis = 1 if self.parallel_mode == "row" else 0
+        weight = _parameter(self.out_features, self.in_features, dtype=dtype, device=device, shard_axis=axis)
+        self.register_parameter(f"weight{suffix}", weight)
+        if self.use_bias:
+            axis = 0 if self.parallel_mode == "column" else None
+            bias = _parameter(self.out_features, dtype=dtype, device=device, shard_axis=axis)
+            self.register_parameter(f"bias{suffix}", bias)
+
+
+class Linear(_Sharded):
+    """`weight` [out, in] and `bias` [out], column-parallel, row-parallel or whole."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        tp_size: int = 1,
+        parallel_mode: str | None = None,
+        bias: bool = True,
+        params_dtype: torch.dtype = torch.float32,
+        device: object = "cuda",
+        **_unused: object,
+    ) -> None:
+        super().__init__(in_features, out_features, tp_size=tp_size, parallel_mode=parallel_mode, bias=bias)
+        self._add("", params_dtype, device)
+        if not bias:
+            self.bias = None
+
+
+class LayerNormLinear(Linear):
+    """A `Linear` with the norm before it: `layer_norm_weight` and, for LayerNorm, `layer_norm_bias`."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        normalization: str = "LayerNorm",
+        zero_centered_gamma: bool = False,
+        params_dtype: torch.dtype = torch.float32,
+        device: object = "cuda",
+        **linear: Any,
+    ) -> None:
+        super().__init__(in_features, out_features, params_dtype=params_dtype, device=device, **linear)
+        self.zero_centered_gamma = zero_centered_gamma
+        self.layer_norm_weight = _parameter(in_features, dtype=params_dtype, device=device)
+        self.layer_norm_bias = None
+        if normalization == "LayerNorm":
+            self.layer_norm_bias = _parameter(in_features, dtype=params_dtype, device=device)
+
+
+class GroupedLinear(_Sharded):
+    """One `weight{i}` [out, in] and `bias{i}` [out] for each of `num_gemms` experts."""
+
+    def __init__(
+        self,
+        num_gemms: int,
+        in_features: int,
+        out_features: int,
+        tp_size: int = 1,
+        parallel_mode: str | None = None,
+        bias: bool = True,
+        params_dtype: torch.dtype = torch.float32,
+        device: object = "cuda",
+        **_unused: object,
+    ) -> None:
+        super().__init__(in_features, out_features, tp_size=tp_size, parallel_mode=parallel_mode, bias=bias)
+        self.num_gemms = num_gemms
+        for gemm in range(num_gemms):
+            self._add(str(gemm), params_dtype, device)
+
+
+class RMSNorm(_Empty):
+    """`weight` of the normalised shape."""
+
+    def __init__(
+        self,
+        normalized_shape: int | Sequence[int] | None = None,
+        eps: float = 1e-5,
+        zero_centered_gamma: bool = False,
+        dtype: torch.dtype | None = None,
+        device: object = "cuda",
+        hidden_size: int | None = None,
+        params_dtype: torch.dtype | None = None,
+        **_unused: object,
+    ) -> None:
+        super().__init__()
+        size = hidden_size if normalized_shape is None else normalized_shape
+        if size is None:
+            raise TypeError("a norm needs normalized_shape or hidden_size")
+        self.eps = eps
+        self.zero_centered_gamma = zero_centered_gamma
+        self.weight = _parameter(
+            *((size,) if isinstance(size, int) else size),
+            dtype=dtype or params_dtype or torch.get_default_dtype(),
+            device=device,
+        )
+
+
+class LayerNorm(RMSNorm):
+    """`weight` and `bias` of the normalised shape."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.bias = nn.Parameter(torch.empty_like(self.weight))
+
+
+class DotProductAttention(_Empty):
+    """Attention itself: no parameters."""
+
+
+def get_cpu_offload_context(*_args: object, **_kwargs: object) -> tuple[None, None]:
+    """Answer as if nothing was to be offloaded; Megatron asks while it builds a block."""
+    return None, None
+
+
+_PROVIDED = {
+    provided.__name__: provided
+    for provided in (
+        Linear,
+        LayerNormLinear,
+        GroupedLinear,
+        RMSNorm,
+        LayerNorm,
+        DotProductAttention,
+        get_cpu_offload_context,
+    )
+}
+
+
+class _StandInModule(ModuleType):
+    """Has every name: what is provided above, else an empty class, else a function or module.
+
+    A lower-case name may be either a function or a submodule, so it is a module that can be called,
+    and says that it computes nothing when it is.
+    """
+
+    __version__ = VERSION
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
+        value: Any
+        if name in _PROVIDED:
+            value = _PROVIDED[name]
+        elif name.lstrip("_")[:1].isupper():
+            value = type(name, (_Empty,), {"__module__": self.__name__})
+        else:
+            value = importlib.import_module(f"{self.__name__}.{name}")
+        setattr(self, name, value)
+        return value
+
+    def __call__(self, *_args: object, **_kwargs: object) -> NoReturn:
+        raise RuntimeError(f"{self.__name__}: the stand-in for TransformerEngine computes nothing")
+
+
+class _Finder(MetaPathFinder, Loader):
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        del path, target
+        if fullname.partition(".")[0] != PACKAGE:
+            return None
+        return ModuleSpec(fullname, self, is_package=True)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _StandInModule(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        del module

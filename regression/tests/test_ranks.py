@@ -1,0 +1,267 @@
+"""Ranks of torch.distributed: results, failures, and that nothing outlives a run."""
+
+import importlib
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+from mtp_regression.ranks import PreloadError, RankError, run, warm
+from mtp_regression.rendezvous import World, external_world
+
+HERE = Path(__file__).parent
+LONG = 60.0  # seconds; a failure must not take this long to show
+
+
+@pytest.fixture(scope="module")
+def jobs() -> Iterator[ModuleType]:
+    """The module rank_jobs, preloaded; the fork server finds it on this process's module path."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(HERE)
+        warm(["rank_jobs"])
+        yield importlib.import_module("rank_jobs")
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def pids(log_folder: Path) -> list[int]:
+    """The process ids that the ranks have logged."""
+    return [
+        int(pid)
+        for log in log_folder.glob("*.log")
+        for pid in re.findall(r"^pid (\d+)$", log.read_text(), re.M)
+    ]
+
+
+def fails(
+    function: Callable[..., object], *args: object, log_folder: Path, time_limit: float = LONG
+) -> RankError:
+    """The error of a run on two ranks that fails at once, after which no process is left."""
+    start = time.monotonic()
+    with pytest.raises(RankError) as caught:
+        run(function, *args, world_size=2, time_limit=time_limit, log_folder=log_folder)
+    assert time.monotonic() - start < 4
+    started = pids(log_folder)
+    assert len(started) >= 2
+    assert not [pid for pid in started if alive(pid)]
+    assert caught.value.logs == (log_folder / "rank0.log", log_folder / "rank1.log")
+    assert all(str(log) in str(caught.value) for log in caught.value.logs)
+    return caught.value
+
+
+def test_every_rank_returns_its_result(
+    jobs: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SET_AFTER_THE_START", "seen")
+    names = ["RANK", "WORLD_SIZE", "LOCAL_RANK", "SET_AFTER_THE_START"]
+    results = run(jobs.facts, names, world_size=4, time_limit=LONG, log_folder=tmp_path)
+    assert results == [
+        {
+            "rank": rank,
+            "total": 10.0,
+            "threads": 1,
+            "environment": [str(rank), "4", str(rank), "seen"],
+            "start_method": multiprocessing.get_context().get_start_method(),
+            "has_pytest": False,
+        }
+        for rank in range(4)
+    ]
+    started = pids(tmp_path)
+    assert len(set(started)) == 4
+    assert not [pid for pid in started if alive(pid)]
+
+
+def test_a_log_has_all_output_in_order_and_of_the_last_run_alone(jobs: ModuleType, tmp_path: Path) -> None:
+    for _ in range(2):
+        run(jobs.speaks, world_size=2, time_limit=LONG, log_folder=tmp_path / "new")
+    for rank in range(2):
+        lines = (tmp_path / "new" / f"rank{rank}.log").read_text().splitlines()
+        said = [line for line in lines if line.startswith("by ")]
+        assert said == ["by print", "by descriptor 2", "by descriptor 1", "by stderr"]
+
+
+def test_what_a_rank_started_is_killed(jobs: ModuleType, tmp_path: Path) -> None:
+    run(jobs.leaves_a_process, world_size=2, time_limit=LONG, log_folder=tmp_path)
+    started = pids(tmp_path)
+    assert len(started) == 2
+    assert gone(started)
+
+
+@pytest.mark.parametrize("how", ["raise", "echo first"])
+def test_the_rank_that_raised_first_is_shown(jobs: ModuleType, tmp_path: Path, how: str) -> None:
+    error = fails(jobs.ends, how, log_folder=tmp_path)
+    assert (error.kind, error.rank) == ("raised", 1)
+    assert "rank 1 of 2 raised" in str(error)
+    assert "in ends" in error.traceback
+    assert "LookupError: the expert is gone" in error.traceback
+    assert error.traceback in error.logs[1].read_text()
+
+
+@pytest.mark.parametrize(
+    ("how", "shown"),
+    [("kill", "rank 1 of 2 died of SIGKILL"), ("3", "with exit code 3"), ("0", "with exit code 0")],
+)
+def test_a_rank_that_dies_without_a_word_is_named(
+    jobs: ModuleType, tmp_path: Path, how: str, shown: str
+) -> None:
+    error = fails(jobs.ends, how, log_folder=tmp_path)
+    assert (error.kind, error.rank) == ("died", 1)
+    assert shown in str(error)
+    assert ("last words" in error.traceback) == (how != "kill")
+
+
+def test_a_result_unfit_for_json_is_an_error(jobs: ModuleType, tmp_path: Path) -> None:
+    error = fails(jobs.unfit, log_folder=tmp_path)
+    assert (error.kind, error.rank) == ("raised", 1)
+    assert "set is not JSON serializable" in error.traceback
+
+
+def test_a_hung_rank_shows_its_stack(jobs: ModuleType, tmp_path: Path) -> None:
+    error = fails(jobs.hangs, log_folder=tmp_path, time_limit=2)
+    assert (error.kind, error.rank) == ("timeout", 1)
+    assert "ranks 0, 1 of 2 still ran after 2 s; rank 1 did not wait" in str(error)
+    guilty, _, waiting = error.traceback.partition("rank 0:")
+    assert "in hangs" in guilty
+    assert "in all_reduce" not in guilty
+    assert "in all_reduce" in waiting
+    assert "in hangs" in error.logs[1].read_text()
+
+
+def test_a_function_of_the_main_module_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alive, "__module__", "__main__")
+    with pytest.raises(ValueError, match="main module"):
+        run(alive, world_size=1, time_limit=LONG, log_folder=tmp_path)
+
+
+def gone(processes: list[int]) -> bool:
+    """Whether all processes end within two seconds."""
+    limit = time.monotonic() + 2
+    while any(map(alive, processes)):
+        if time.monotonic() > limit:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def test_ranks_end_with_their_caller(tmp_path: Path) -> None:
+    """After Ctrl-C, which the caller survives, and after SIGKILL."""
+    code = """
+import pathlib, rank_jobs
+from mtp_regression.ranks import run
+for folder in "interrupted", "killed":
+    try:
+        run(rank_jobs.hangs, world_size=2, time_limit=60, log_folder=pathlib.Path(folder))
+    except KeyboardInterrupt:
+        pass
+"""
+    environ = os.environ | {"PYTHONPATH": str(HERE)}
+    with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environ) as caller:
+        try:
+            for folder, how in ("interrupted", signal.SIGINT), ("killed", signal.SIGKILL):
+                limit = time.monotonic() + LONG
+                while len(started := pids(tmp_path / folder)) < 3 and time.monotonic() < limit:
+                    time.sleep(0.05)
+                assert len(started) == 3
+                assert all(map(alive, started))
+                caller.send_signal(how)
+                assert gone(started)
+            assert caller.wait(LONG) == -signal.SIGKILL
+        finally:
+            caller.kill()
+
+
+def test_a_module_is_imported_once_for_all_ranks(jobs: ModuleType, tmp_path: Path) -> None:
+    assert warm(["rank_jobs"]) < 0.1
+    servers = {
+        server
+        for _ in range(2)
+        for server in run(
+            jobs.imported_by, world_size=2, time_limit=LONG, log_folder=tmp_path, preload=["rank_jobs"]
+        )
+    }
+    assert len(servers) == 1
+    assert os.getpid() not in servers
+
+
+def test_torchrun(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    subprocess.run([*command, HERE / "rank_jobs.py", tmp_path], check=True, timeout=LONG, capture_output=True)
+    assert [(tmp_path / f"{rank}").read_text() for rank in range(2)] == ["2 0 [3.0, 3.0]", "2 1 [3.0, 3.0]"]
+
+
+def test_slurm(jobs: ModuleType, tmp_path: Path) -> None:
+    assert run(jobs.as_slurm_tasks, world_size=2, time_limit=LONG, log_folder=tmp_path) == [[3.0, 3.0]] * 2
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("raise LookupError('no expert')", "LookupError: no expert"),
+        ("import sys; sys.exit('enough')", "SystemExit: enough"),
+        ("import os; os.kill(os.getpid(), 11)", "Fatal Python error: Segmentation fault"),
+    ],
+)
+def test_a_failed_preload_shows_its_traceback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: str, shown: str
+) -> None:
+    (tmp_path / "broken.py").write_text(f"{source}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    for _ in range(2):
+        with pytest.raises(PreloadError, match="cannot import broken") as caught:
+            warm(["broken"])
+        assert shown in str(caught.value)
+        assert "broken.py" in str(caught.value)
+
+
+TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "node0", "MASTER_PORT": "29500"}
+STEP = {
+    "SLURM_PROCID": "5",
+    "SLURM_LOCALID": "1",
+    "SLURM_STEP_NUM_TASKS": "8",
+    "SLURM_STEP_NUM_NODES": "1",
+    "SLURM_JOB_ID": "700",
+    "SLURM_STEP_ID": "3",
+}
+BATCH_SCRIPT = {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NTASKS": "8", "SLURM_JOB_ID": "700"}
+
+
+@pytest.mark.parametrize(
+    ("environ", "world"),
+    [
+        ({}, None),
+        (BATCH_SCRIPT, None),
+        (STEP | {"SLURM_STEP_NUM_TASKS": "1"}, None),
+        (TORCHRUN, World(5, 8, 1, "cuda", "env://")),
+        (STEP, World(5, 8, 1, "cuda", "tcp://127.0.0.1:21203")),
+        (STEP | {"MASTER_ADDR": "n", "MASTER_PORT": "7"}, World(5, 8, 1, "cuda", "tcp://n:7")),
+        (STEP | TORCHRUN | {"SLURM_PROCID": "0"}, World(5, 8, 1, "cuda", "env://")),
+    ],
+)
+def test_the_environment_tells_the_world(environ: dict[str, str], world: World | None) -> None:
+    assert external_world("cuda", environ) == world
+
+
+@pytest.mark.parametrize(
+    ("environ", "shown"),
+    [
+        ({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}, "MASTER_ADDR, MASTER_PORT are not"),
+        (STEP | {"SLURM_STEP_NUM_NODES": "2"}, "several nodes needs MASTER_ADDR and MASTER_PORT"),
+        (STEP | {"SLURM_STEP_NUM_NODES": "2", "MASTER_ADDR": "n"}, "needs MASTER_ADDR and MASTER_PORT"),
+    ],
+)
+def test_an_environment_without_a_meeting_place_is_refused(environ: dict[str, str], shown: str) -> None:
+    with pytest.raises(ValueError, match=shown):
+        external_world("cpu", environ)
