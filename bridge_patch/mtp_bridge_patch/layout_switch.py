@@ -72,14 +72,14 @@ def _layout(bridge: Any) -> ExpertLayout:
 
 
 def _packed(registry: Any, module: ModuleType) -> Any:
-    """Return the registry with the mappings of packed MTP experts.
+    """Return the registry with mappings of packed MTP experts.
 
-    They are those that the same release has for the decoder, without ``transpose_on_export=True`` of the
-    decoder's down projection. That flag transposes the stacked experts when their shape differs from the
-    checkpoint's tensor, which it looks up by reading that whole tensor, or unseen when the checkpoint lacks
-    the key. Neither is wanted: packed was told from the very key, and the import hands expert e's [H, I]
-    slice of ``down_proj`` [E, H, I] to ``linear_fc2.weight{e}`` [H, I] as it is, so that stacking them again
-    gives the shape and the bytes of the checkpoint.
+    They are those that the same release has for the decoder, but for ``transpose_on_export=True`` of the
+    decoder's down projection. With it the export transposes the stacked experts if their shape is not that of
+    the checkpoint's tensor, which costs a read of that whole tensor, or if the checkpoint has no such tensor.
+    Neither can be right here: packed was told from this very key, and the import gives slice e, [H, I], of
+    ``down_proj`` [E, H, I] to ``linear_fc2.weight{e}`` [H, I] as it is, so that stacking the experts makes
+    the checkpoint's shape and bytes again, also where H = I.
     """
     mappings = {
         _LINEAR_FC1: module.FusedGatedExpertMapping(
@@ -108,7 +108,7 @@ def _packed(registry: Any, module: ModuleType) -> Any:
 
 FIX = Fix(
     id="mtp-layout-switch",
-    failure="Packed MTP experts are looked for one by one, not found, left at random, and not exported.",
+    failure="Packed MTP experts are looked for one by one, not found and not loaded; the export then crashes.",
     releases=("0.4.0", "0.4.1", "0.4.2"),
     fixed_since="0.5.0",
     module="megatron.bridge.models.qwen_vl.qwen35_vl_bridge",

@@ -1,6 +1,7 @@
 """Patching, and putting everything back."""
 
 import contextlib
+import dataclasses
 import importlib
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from typing import Any
 
 import mtp_bridge_patch
 import pytest
+from mtp_bridge_patch.layout_switch import FIX
 
 pytestmark = pytest.mark.usefixtures("release_042")
 
@@ -113,12 +115,16 @@ def test_patched_restores_after_an_error(import_bridge: Callable[[], ModuleType]
     assert not is_patched(import_bridge())
 
 
-def test_failing_install_leaves_nothing(import_bridge: Callable[[], ModuleType]) -> None:
+def test_failing_fix_takes_the_others_along(
+    import_bridge: Callable[[], ModuleType], monkeypatch: pytest.MonkeyPatch
+) -> None:
     module = import_bridge()
     finders = list(sys.meta_path)
-    del module.Qwen35VLMoEBridge
-    with pytest.raises(AttributeError):
+    broken = dataclasses.replace(FIX, id="mtp-broken", install=lambda module: module.no_such_name)
+    monkeypatch.setattr("mtp_bridge_patch.patch.FIXES", (FIX, broken))
+    with pytest.raises(AttributeError, match="no_such_name"):
         mtp_bridge_patch.apply()
+    assert not is_patched(module)
     assert mtp_bridge_patch.applied() == ()
     assert sys.meta_path == finders
 

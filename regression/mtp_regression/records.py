@@ -11,6 +11,7 @@ from mtp_regression.compare import Finding, Verdict, worst
 from mtp_regression.exceptions import DeclaredException, sort_findings
 from mtp_regression.roundtrip import EXPORTS, Case, Evidence
 from mtp_regression.stages import About, Outcome, Stage
+from mtp_regression.tensors import read_folder
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Record:
     declared: int
     seconds: float
     case_seconds: float
+    compared: int = 0
     tensors: Sequence[Finding] = ()
     stale: Sequence[str] = ()
     error: str = ""
@@ -35,8 +37,8 @@ class Record:
 
     @property
     def passed(self) -> bool:
-        """Whether everything is exact but for declared exceptions, all of which still happen."""
-        return self.verdict is Verdict.EXACT and not self.stale
+        """Whether something was compared, and all of it is exact but for declared exceptions, none stale."""
+        return self.verdict is Verdict.EXACT and not self.stale and self.compared > 0
 
 
 def judge(case: Case, evidence: Evidence, exceptions: Sequence[DeclaredException]) -> list[Record]:
@@ -48,6 +50,7 @@ def judge(case: Case, evidence: Evidence, exceptions: Sequence[DeclaredException
         exceptions: All that are declared, whether they apply or not.
     """
     about = evidence.about or About(case.adapter, "?", "?")
+    source = read_folder(case.checkpoint)
     loaded = evidence.outcomes.get(Stage.LOAD)
     common: dict[str, Any] = {
         "bridge": f"{about.bridge} {about.release}",
@@ -69,15 +72,13 @@ def judge(case: Case, evidence: Evidence, exceptions: Sequence[DeclaredException
             )
             continue
         outcomes = evidence.outcomes[export]
-        findings, names = _merge(outcomes, by_rank=export is Stage.NATIVE)
+        findings = _merge(outcomes, by_rank=export is Stage.NATIVE)
         applying = [
             entry
             for entry in exceptions
-            if entry.applies(
-                bridge=about.bridge, release=about.release, checkpoint=case.checkpoint.name, export=export
-            )
+            if entry.applies(bridge=about.bridge, release=about.release, export=export)
         ]
-        held = sort_findings(findings, names, applying)
+        held = sort_findings(findings, source, applying)
         records.append(
             Record(
                 **common,
@@ -85,6 +86,7 @@ def judge(case: Case, evidence: Evidence, exceptions: Sequence[DeclaredException
                 verdict=worst(finding.verdict for finding in held.undeclared),
                 declared=len(held.declared),
                 seconds=max(outcome.seconds for outcome in outcomes),
+                compared=sum(outcome.compared for outcome in outcomes),
                 tensors=findings,
                 stale=[f"{tensor}: {reason}" for tensor, reason in held.stale],
             )
@@ -111,15 +113,12 @@ def _plain(record: Record) -> dict[str, Any]:
     return plain
 
 
-def _merge(outcomes: Iterable[Outcome], *, by_rank: bool) -> tuple[list[Finding], set[str]]:
+def _merge(outcomes: Iterable[Outcome], *, by_rank: bool) -> list[Finding]:
     """Merge the ranks' findings; every rank has parameters of its own, but exports the same tensors."""
     findings: dict[str, Finding] = {}
-    names: set[str] = set()
     for rank, outcome in enumerate(outcomes):
-        prefix = f"rank{rank}/" if by_rank else ""
-        names |= {prefix + name for name in outcome.compared}
         for found in outcome.findings:
-            name = prefix + found.tensor
+            name = f"rank{rank}/{found.tensor}" if by_rank else found.tensor
             if name not in findings or found.verdict.severity > findings[name].verdict.severity:
                 findings[name] = Finding(name, found.verdict, found.detail)
-    return [findings[name] for name in sorted(findings)], names
+    return [findings[name] for name in sorted(findings)]

@@ -42,7 +42,7 @@ def facts(world: World, names: list[str]) -> dict[str, Any]:
     }
 
 
-def speaks(world: World) -> None:
+def speaks(_world: World) -> None:
     started()
     print("by print")
     os.write(2, b"by descriptor 2\n")

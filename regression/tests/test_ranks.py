@@ -156,18 +156,23 @@ def gone(processes: list[int]) -> bool:
 
 
 def test_ranks_end_with_their_caller(tmp_path: Path) -> None:
-    """After Ctrl-C, which the caller survives, and after SIGKILL."""
-    code = """
-import pathlib, rank_jobs
-from mtp_regression.ranks import run
-for folder in "interrupted", "killed":
-    try:
-        run(rank_jobs.hangs, world_size=2, time_limit=60, log_folder=pathlib.Path(folder))
-    except KeyboardInterrupt:
-        pass
-"""
+    """After Ctrl-C, which the caller survives, and after SIGKILL; no rank imports the caller's script."""
+    script = tmp_path / "caller.py"
+    script.write_text("""
+from pathlib import Path
+with Path("imports").open("a") as imports:
+    imports.write(f"{__name__} ")
+if __name__ == "__main__":
+    import rank_jobs
+    from mtp_regression.ranks import run
+    for folder in "interrupted", "killed":
+        try:
+            run(rank_jobs.hangs, world_size=2, time_limit=60, log_folder=Path(folder))
+        except KeyboardInterrupt:
+            pass
+""")
     environ = os.environ | {"PYTHONPATH": str(HERE)}
-    with subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environ) as caller:
+    with subprocess.Popen([sys.executable, script], cwd=tmp_path, env=environ) as caller:
         try:
             for folder, how in ("interrupted", signal.SIGINT), ("killed", signal.SIGKILL):
                 limit = time.monotonic() + LONG
@@ -178,6 +183,7 @@ for folder in "interrupted", "killed":
                 caller.send_signal(how)
                 assert gone(started)
             assert caller.wait(LONG) == -signal.SIGKILL
+            assert (tmp_path / "imports").read_text() == "__main__ "
         finally:
             caller.kill()
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import math
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,19 @@ te_standin.install()
 
 from megatron.bridge import AutoBridge  # noqa: E402 - it looks for TransformerEngine
 from megatron.core import parallel_state  # noqa: E402
+
+for _module in (
+    "transformers.models.qwen2_vl.image_processing_qwen2_vl",
+    "transformers.models.qwen3_5.tokenization_qwen3_5",
+    "transformers.models.qwen3_5_moe.modeling_qwen3_5_moe",
+    "transformers.models.qwen3_vl.processing_qwen3_vl",
+    "transformers.models.qwen3_vl.video_processing_qwen3_vl",
+    "transformers.tokenization_mistral_common",
+):
+    # Wanted only at work, by every rank of every case: half a second that the fork server can spend
+    # once. Releases of transformers differ in which of them they have.
+    with suppress(ImportError):
+        importlib.import_module(_module)
 
 
 class MegatronBridge:

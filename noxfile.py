@@ -1,0 +1,155 @@
+"""Sessions: `nox -l` lists them; `nox -s tests` and `nox -s roundtrip` are the two that the README names."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import nox
+
+nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["tests", "lint"]
+
+PYTHON = "3.12"  # Megatron-Bridge needs >=3.12,<3.13
+RELEASES = ("0.4.2", "0.5.1", "0.6.2")
+DEFAULT_RELEASE = "0.6.2"
+KNOWN_BAD_RELEASE = "0.4.2"
+REQUIREMENTS = Path("requirements")
+
+# No session looks a model up elsewhere; Triton and TensorFlow need not say that they found no GPU.
+ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
+
+
+def install(session: nox.Session, requirements: str) -> None:
+    """Install a pinned environment, then the kit itself, in place.
+
+    `--no-deps` both times: the pins are complete, and leave out on purpose what a conversion does not need.
+    """
+    session.install("--no-deps", "-r", str(REQUIREMENTS / f"{requirements}.txt"))
+    session.install("--no-deps", "-e", ".")
+    session.env.update(ENVIRONMENT)
+
+
+def install_release(session: nox.Session, release: str) -> None:
+    """Install the environment of a release of Megatron-Bridge."""
+    install(session, f"megatron-bridge-{release}")
+
+
+def run_roundtrip(session: nox.Session, release: str) -> None:
+    """Run the round trip with a release, into a report of its own unless it is the default release."""
+    install_release(session, release)
+    suffix = "" if release == DEFAULT_RELEASE else f"-{release}"
+    session.run("mtpkit", "roundtrip", "--report", f"reports/roundtrip{suffix}.json", *session.posargs)
+
+
+@nox.session(python=PYTHON)
+def roundtrip(session: nox.Session) -> None:
+    """Take both MTP layouts through the newest Megatron-Bridge, on CPU ranks, and compare every byte."""
+    run_roundtrip(session, DEFAULT_RELEASE)
+
+
+def _add_release_sessions(release: str) -> None:
+    @nox.session(name=f"roundtrip-{release}", python=PYTHON)
+    def roundtrip_release(session: nox.Session) -> None:
+        run_roundtrip(session, release)
+
+    roundtrip_release.__doc__ = f"The round trip with Megatron-Bridge {release}; `-- --patched` applies the patch."
+
+    @nox.session(name=f"tests-{release}", python=PYTHON)
+    def tests_release(session: nox.Session) -> None:
+        install_release(session, release)
+        session.run("pytest", "regression/tests/releases", *session.posargs)
+
+    tests_release.__doc__ = f"The tests that hold for one release of Megatron-Bridge, with {release}."
+
+
+for _release in RELEASES:
+    _add_release_sessions(_release)
+
+
+@nox.session(python=PYTHON)
+def tests(session: nox.Session) -> None:
+    """Run the tests with the newest Megatron-Bridge, then those of the other releases with each."""
+    install_release(session, DEFAULT_RELEASE)
+    session.run("pytest", "-n", "auto", *session.posargs)
+    if not session.posargs:
+        for release in RELEASES:
+            session.notify(f"tests-{release}")
+
+
+@nox.session(python=PYTHON)
+def known_bad(session: nox.Session) -> None:
+    """Show that Megatron-Bridge 0.4.2 fails packed MTP experts, and that the patch mends it, over the grid."""
+    install_release(session, KNOWN_BAD_RELEASE)
+    report = "reports/known-bad.json"
+    session.run("mtpkit", "roundtrip", "--report", report, success_codes=[1])
+    session.run("python", "-m", "mtp_regression.known_bad", report)
+    session.run("mtpkit", "roundtrip", "--patched", "--report", "reports/known-bad-patched.json")
+
+
+@nox.session(python=PYTHON)
+def bench(session: nox.Session) -> None:
+    """Time the same cases under plain torchrun and under the kit, side by side."""
+    install_release(session, DEFAULT_RELEASE)
+    session.run("python", "-m", "mtp_regression.bench", *session.posargs)
+
+
+@nox.session(python=PYTHON)
+def gpu_roundtrip(session: nox.Session) -> None:
+    """Run the round trip with NCCL and the real TransformerEngine, as many cells as the GPUs allow."""
+    if not _gpus():
+        session.error(
+            "gpu_roundtrip needs an NVIDIA GPU with its driver (nvidia-smi) and finds none; "
+            "`nox -s roundtrip` runs the same cases on the CPU"
+        )
+    if shutil.which("nvcc") is None:
+        session.error(
+            "gpu_roundtrip builds TransformerEngine and needs a CUDA 13 toolkit (nvcc); "
+            "`nox -s roundtrip` runs the same cases on the CPU"
+        )
+    install_release(session, DEFAULT_RELEASE)
+    site = session.run("python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", silent=True)
+    includes = sorted(str(path) for path in Path(str(site).strip()).glob("nvidia/*/include"))
+    session.install(
+        "--no-deps",
+        "--no-build-isolation",
+        "-r",
+        str(REQUIREMENTS / "transformer-engine.txt"),
+        env={"CPLUS_INCLUDE_PATH": os.pathsep.join(includes)},
+    )
+    session.run("mtpkit", "roundtrip", "--device", "cuda", "--report", "reports/gpu_roundtrip.json", *session.posargs)
+
+
+def _gpus() -> list[str]:
+    """List the machine's NVIDIA GPUs, a line each."""
+    if shutil.which("nvidia-smi") is None:
+        return []
+    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)  # noqa: S607
+    return listed.stdout.splitlines() if listed.returncode == 0 else []
+
+
+@nox.session(python=PYTHON)
+def lint(session: nox.Session) -> None:
+    """Check style, formatting and types."""
+    install(session, "lint")
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    session.run("mypy")
+
+
+@nox.session(python=PYTHON)
+def lock(session: nox.Session) -> None:
+    """Resolve the environments again and pin them in requirements/ (posargs: such as --upgrade)."""
+    session.install("uv")
+    for source in sorted(REQUIREMENTS.glob("*.in")):
+        groups = ["--group", "pyproject.toml:test"] if source.name.startswith("megatron-bridge") else []
+        session.run(
+            *("uv", "pip", "compile", str(source), "pyproject.toml", *groups),
+            *("--override", str(REQUIREMENTS / "overrides.txt")),
+            *("--output-file", str(source.with_suffix(".txt"))),
+            *("--python-version", PYTHON, "--no-emit-index-url", "--no-emit-find-links", "--no-header", "--quiet"),
+            *session.posargs,
+        )

@@ -1,0 +1,117 @@
+"""Reading checkpoint folders: every contradiction is named, nothing outside the folder is read."""
+
+import json
+import shutil
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from mtp_fixtures import CheckpointSpec, preset
+from mtp_fixtures.writer import INDEX_NAME
+from mtp_regression.tensors import CheckpointError, RawTensor, read_folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return CheckpointSpec(preset("qwen3.6-35b-a3b")).write(tmp_path / "checkpoint")
+
+
+def change_index(folder: Path, **entries: str | None) -> None:
+    index = json.loads((folder / INDEX_NAME).read_text())
+    for name, shard in entries.items():
+        if shard is None:
+            del index["weight_map"][name]
+        else:
+            index["weight_map"][name] = shard
+    (folder / INDEX_NAME).write_text(json.dumps(index))
+
+
+def test_every_tensor_is_read(folder: Path) -> None:
+    spec = CheckpointSpec(preset("qwen3.6-35b-a3b"))
+    read = read_folder(folder)
+    assert read.keys() == {tensor.name for tensor in spec.tensors()}
+    for tensor in spec.tensors():
+        got = read[tensor.name]
+        assert (got.dtype, got.shape, got.data.tobytes()) == (tensor.dtype, tensor.shape, spec.data(tensor))
+
+
+def test_folder_without_an_index_is_read(folder: Path) -> None:
+    with_index = read_folder(folder)
+    (folder / INDEX_NAME).unlink()
+    assert read_folder(folder).keys() == with_index.keys()
+
+
+@pytest.mark.parametrize("shard", ["../outside.safetensors", "/etc/outside.safetensors", "sub/inside.safetensors"])
+def test_shard_outside_the_folder_is_refused(folder: Path, shard: str) -> None:
+    shutil.copy(next(folder.glob("*.safetensors")), folder.parent / "outside.safetensors")
+    change_index(folder, **{"lm_head.weight": shard})
+    with pytest.raises(CheckpointError, match="is outside the folder"):
+        read_folder(folder)
+
+
+def test_link_out_of_the_folder_is_refused(folder: Path) -> None:
+    shard = next(folder.glob("*.safetensors"))
+    shard.rename(folder.parent / "outside.safetensors")
+    shard.symlink_to(folder.parent / "outside.safetensors")
+    with pytest.raises(CheckpointError, match="is outside the folder"):
+        read_folder(folder)
+
+
+def test_contradictions_are_listed_together(folder: Path) -> None:
+    shards = sorted(path.name for path in folder.glob("*.safetensors"))
+    wrong_shard = shards[0] if "mtp.norm.weight" not in _names(folder / shards[0]) else shards[1]
+    change_index(folder, **{"lm_head.weight": None, "mtp.norm.weight": wrong_shard, "absent": shards[0]})
+    with pytest.raises(CheckpointError) as caught:
+        read_folder(folder)
+    message = str(caught.value)
+    assert "3 problems" in message
+    assert "absent is in no shard" in message
+    assert f"the index puts mtp.norm.weight into {wrong_shard}" in message
+    assert "lm_head.weight of" in message
+
+
+def _names(shard: Path) -> str:
+    header = shard.read_bytes()
+    return header[8 : 8 + int.from_bytes(header[:8], "little")].decode()
+
+
+def test_truncated_and_absent_shards_are_named(folder: Path) -> None:
+    first, second, _ = sorted(folder.glob("*.safetensors"))
+    first.write_bytes(first.read_bytes()[:-1])
+    second.unlink()
+    with pytest.raises(CheckpointError) as caught:
+        read_folder(folder)
+    assert first.name in str(caught.value)
+    assert second.name in str(caught.value)
+
+
+def test_header_longer_than_the_file_takes_no_memory(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes((1 << 60).to_bytes(8, "little") + b"{}")
+    with pytest.raises(CheckpointError, match=r"model\.safetensors"):
+        read_folder(tmp_path)
+
+
+def test_empty_folder_is_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="no safetensors file"):
+        read_folder(tmp_path)
+
+
+def test_tensor_in_two_shards_is_an_error(folder: Path) -> None:
+    (folder / INDEX_NAME).unlink()
+    shutil.copy(next(folder.glob("*.safetensors")), folder / "zz.safetensors")
+    with pytest.raises(CheckpointError, match=r"and in zz\.safetensors"):
+        read_folder(folder)
+
+
+def test_torch_tensors_keep_their_bytes() -> None:
+    import torch
+
+    values = torch.arange(24, dtype=torch.bfloat16).reshape(4, 6).T
+    raw = RawTensor.from_torch(values)
+    assert (raw.dtype, raw.shape) == ("BF16", (6, 4))
+    assert np.array_equal(raw.array(), np.arange(24, dtype=ml_dtypes.bfloat16).reshape(4, 6).T)
+    assert RawTensor.from_torch(torch.tensor(1.5)).array().shape == ()
+    with pytest.raises(ValueError, match="complex64"):
+        RawTensor.from_torch(torch.zeros(1, dtype=torch.complex64))
