@@ -56,7 +56,9 @@ def _add_release_sessions(release: str) -> None:
     def roundtrip_release(session: nox.Session) -> None:
         run_roundtrip(session, release)
 
-    roundtrip_release.__doc__ = f"The round trip with Megatron-Bridge {release}; `-- --patched` applies the patch."
+    roundtrip_release.__doc__ = (
+        f"The round trip with Megatron-Bridge {release}; `-- --patched` applies the patch."
+    )
 
     @nox.session(name=f"tests-{release}", python=PYTHON)
     def tests_release(session: nox.Session) -> None:
@@ -120,7 +122,9 @@ def gpu_roundtrip(session: nox.Session) -> None:
         str(REQUIREMENTS / "transformer-engine.txt"),
         env={"CPLUS_INCLUDE_PATH": os.pathsep.join(includes)},
     )
-    session.run("mtpkit", "roundtrip", "--device", "cuda", "--report", "reports/gpu_roundtrip.json", *session.posargs)
+    session.run(
+        "mtpkit", "roundtrip", "--device", "cuda", "--report", "reports/gpu_roundtrip.json", *session.posargs
+    )
 
 
 def _gpus() -> list[str]:
@@ -150,6 +154,13 @@ def lock(session: nox.Session) -> None:
             *("uv", "pip", "compile", str(source), "pyproject.toml", *groups),
             *("--override", str(REQUIREMENTS / "overrides.txt")),
             *("--output-file", str(source.with_suffix(".txt"))),
-            *("--python-version", PYTHON, "--no-emit-index-url", "--no-emit-find-links", "--no-header", "--quiet"),
+            *(
+                "--python-version",
+                PYTHON,
+                "--no-emit-index-url",
+                "--no-emit-find-links",
+                "--no-header",
+                "--quiet",
+            ),
             *session.posargs,
         )

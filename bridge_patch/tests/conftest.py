@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
-import mtp_bridge_patch
 import pytest
+
+import mtp_bridge_patch
 
 BRIDGE_MODULE = "megatron.bridge.models.qwen_vl.qwen35_vl_bridge"
 STANDIN = Path(__file__).with_name("standin_bridge.py")

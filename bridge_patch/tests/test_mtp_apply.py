@@ -10,8 +10,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import mtp_bridge_patch
 import pytest
+
+import mtp_bridge_patch
 from mtp_bridge_patch.layout_switch import FIX
 
 pytestmark = pytest.mark.usefixtures("release_042")

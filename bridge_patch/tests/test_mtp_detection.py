@@ -3,6 +3,7 @@
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from mtp_bridge_patch import ExpertLayout, LayoutError, mtp_expert_layout
 from mtp_bridge_patch.detection import MTP_KEY_TABLES, MTP_PACKED, MTP_PER_EXPERT
 

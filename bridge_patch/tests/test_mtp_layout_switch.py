@@ -6,8 +6,9 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
-import mtp_bridge_patch
 import pytest
+
+import mtp_bridge_patch
 from mtp_bridge_patch.layout_switch import FIX
 
 EXPERTS = "language_model.mtp.layers.*.mtp_model_layer.mlp.experts."

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import mtp_bridge_patch
 import pytest
+
+import mtp_bridge_patch
 from mtp_bridge_patch.patch import FIXES
 from mtp_bridge_patch.releases import installed_release, is_at_least
 

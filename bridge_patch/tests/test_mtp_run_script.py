@@ -7,8 +7,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import mtp_bridge_patch
 import pytest
+
+import mtp_bridge_patch
 
 APPLIED = "mtp_bridge_patch: megatron-bridge 0.4.2: mtp-layout-switch applied\n"
 REPORT = """

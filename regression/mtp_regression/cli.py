@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.console import Console
+
 from mtp_bridge_patch.detection import ExpertLayout
 from mtp_fixtures import PRESETS, CheckpointSpec, ValueRange, preset
-from rich.console import Console
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
 
@@ -44,7 +45,11 @@ def generate(
     if preset_name not in PRESETS:
         raise typer.BadParameter(f"{preset_name!r} is none of {', '.join(PRESETS)}", param_hint="PRESET")
     spec = CheckpointSpec(
-        preset(preset_name), mtp_experts=mtp_experts, decoder_experts=decoder_experts, seed=seed, value_range=values
+        preset(preset_name),
+        mtp_experts=mtp_experts,
+        decoder_experts=decoder_experts,
+        seed=seed,
+        value_range=values,
     )
     try:
         spec.write(folder)
@@ -61,16 +66,22 @@ def generate(
 @app.command()
 def roundtrip(
     checkpoints: Annotated[
-        list[Path] | None, typer.Argument(help="Checkpoint folders.", show_default="a tiny one of each preset")
+        list[Path] | None,
+        typer.Argument(help="Checkpoint folders.", show_default="a tiny one of each preset"),
     ] = None,
     parallel: Annotated[
-        list[str] | None, typer.Option(help="A parallel layout, like 'tp2 ep2'; may be repeated.", show_default="a grid")
+        list[str] | None,
+        typer.Option(help="A parallel layout, like 'tp2 ep2'; may be repeated.", show_default="a grid"),
     ] = None,
     adapter: Annotated[str, typer.Option(help="The bridge, as package.module:Class.")] = MEGATRON_BRIDGE,
-    patched: Annotated[bool, typer.Option("--patched", help="Megatron-Bridge with mtp_bridge_patch applied.")] = False,
+    patched: Annotated[
+        bool, typer.Option("--patched", help="Megatron-Bridge with mtp_bridge_patch applied.")
+    ] = False,
     device: Annotated[str, typer.Option(help="cpu (gloo) or cuda (NCCL).")] = "cpu",
     time_limit: Annotated[float, typer.Option(help="Seconds a case may take.")] = 120.0,
-    report: Annotated[Path, typer.Option(help="Where the JSON report goes.")] = Path("reports/roundtrip.json"),
+    report: Annotated[Path, typer.Option(help="Where the JSON report goes.")] = Path(
+        "reports/roundtrip.json"
+    ),
     as_json: Json = False,
 ) -> None:
     """Take checkpoints through a bridge and back, and compare every byte.

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 import numpy as np
-from mtp_fixtures.layouts import split_packed
 
+from mtp_fixtures.layouts import split_packed
 from mtp_regression.tensors import RawTensor
 
 Tensors = Mapping[str, RawTensor]
@@ -178,7 +178,9 @@ def _per_expert(tensors: Tensors) -> dict[str, RawTensor]:
 def _find_elsewhere(name: str, experts: Tensors, elsewhere: Tensors) -> Finding:
     if not experts.keys() <= elsewhere.keys():
         absent = sorted(experts.keys() - elsewhere.keys())
-        return Finding(name, Verdict.MISSING, "" if absent == [name] else f"{len(absent)} experts' projections")
+        return Finding(
+            name, Verdict.MISSING, "" if absent == [name] else f"{len(absent)} experts' projections"
+        )
     findings = compare_named(experts, {expert: elsewhere[expert] for expert in experts})
     if not findings:
         return Finding(name, Verdict.FLIP, "written in the other layout, values exact")

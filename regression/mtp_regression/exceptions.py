@@ -10,7 +10,6 @@ from importlib import resources
 from typing import Any
 
 import ml_dtypes
-import numpy as np
 from numpy.typing import NDArray
 
 from mtp_regression.compare import Finding, Tensors, Verdict

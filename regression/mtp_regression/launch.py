@@ -54,7 +54,13 @@ def run_as_rank(world: World, case: Case, folder: Path) -> None:
 
 
 def _arguments(case: Case, stages: Sequence[Stage], folder: Path) -> tuple[str, str, str, list[str], str]:
-    return case.adapter, str(case.checkpoint), str(case.parallel), [str(stage) for stage in stages], str(folder)
+    return (
+        case.adapter,
+        str(case.checkpoint),
+        str(case.parallel),
+        [str(stage) for stage in stages],
+        str(folder),
+    )
 
 
 def _modules(adapter: str) -> list[str]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from mtp_fixtures.geometry import TextGeometry
-from mtp_fixtures.schema import MTP_PREFIX, TEXT_PREFIX
 from numpy.typing import NDArray
 
+from mtp_fixtures.geometry import TextGeometry
+from mtp_fixtures.schema import MTP_PREFIX, TEXT_PREFIX
 from mtp_regression.compare import Tensors
 from mtp_regression.parallel import Coordinates, Parallel
 from mtp_regression.tensors import RawTensor

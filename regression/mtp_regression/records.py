@@ -94,7 +94,9 @@ def judge(case: Case, evidence: Evidence, exceptions: Sequence[DeclaredException
     return records
 
 
-def report(records: Sequence[Record], *, device: str, import_seconds: float, seconds: float) -> dict[str, Any]:
+def report(
+    records: Sequence[Record], *, device: str, import_seconds: float, seconds: float
+) -> dict[str, Any]:
     """Make the JSON report of a run; `docs/report.md` describes it."""
     return {
         "schema": 1,

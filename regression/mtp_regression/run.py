@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from mtp_fixtures import PRESETS, CheckpointSpec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from mtp_fixtures import PRESETS, CheckpointSpec
 from mtp_regression import exceptions, records
 from mtp_regression.launch import StartedRanks, run_as_rank
 from mtp_regression.parallel import GRID, Parallel
@@ -111,7 +111,11 @@ def _run_started(
     found: list[Record] = []
     start = time.perf_counter()
     progress = Progress(
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=console
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
     )
     with progress:
         task = progress.add_task("cells", total=len(cases))

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from mtp_fixtures.geometry import TextGeometry
-
 from mtp_regression import adapter, oracle
 from mtp_regression.compare import Finding, Verdict, compare, compare_named
 from mtp_regression.parallel import Parallel
@@ -84,7 +83,8 @@ class Outcome:
             return None
         fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         fields["findings"] = [
-            Finding(found["tensor"], Verdict(found["verdict"]), found["detail"]) for found in fields["findings"]
+            Finding(found["tensor"], Verdict(found["verdict"]), found["detail"])
+            for found in fields["findings"]
         ]
         return cls(**fields)
 

@@ -61,7 +61,9 @@ class _Empty(nn.Module):
         raise RuntimeError(f"{type(self).__name__}: the stand-in for TransformerEngine computes nothing")
 
 
-def _parameter(*shape: int, dtype: torch.dtype, device: object, shard_axis: int | None = None) -> nn.Parameter:
+def _parameter(
+    *shape: int, dtype: torch.dtype, device: object, shard_axis: int | None = None
+) -> nn.Parameter:
     # "cuda" is what Megatron asks for on the machine that it believes to be on.
     device = "meta" if str(device) == "meta" else "cpu"
     parameter = nn.Parameter(torch.empty(*shape, dtype=dtype, device=device))

@@ -10,9 +10,10 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
-from mtp_fixtures.writer import INDEX_NAME
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
+
+from mtp_fixtures.writer import INDEX_NAME
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype(np.float64),
@@ -120,7 +121,9 @@ def read_folder(folder: Path) -> dict[str, RawTensor]:
         except (OSError, SafetensorError) as error:
             problems.append(f"{shard_name}: {error}")
             continue
-        problems += [f"{name} is in {shard_of[name]} and in {shard_name}" for name in shard if name in tensors]
+        problems += [
+            f"{name} is in {shard_of[name]} and in {shard_name}" for name in shard if name in tensors
+        ]
         tensors |= shard
         shard_of |= dict.fromkeys(shard, shard_name)
     if weight_map is not None and not problems:

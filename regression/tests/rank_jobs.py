@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+
 from mtp_regression.rendezvous import World, external_world, joined
 
 IMPORTED_BY = os.getpid()

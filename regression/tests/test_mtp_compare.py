@@ -92,7 +92,11 @@ def test_missing_and_unexpected() -> None:
         (lambda a: a.astype(np.float32) + 1, Verdict.WRONG, "6 of 6 elements differ, first [0, 0]"),
         (lambda a: a.T, Verdict.WRONG, "shape [3, 2] instead of [2, 3]"),
         (lambda a: a[::-1], Verdict.WRONG, "first [0, 0]: 0x3f83"),
-        (lambda a: np.where(np.arange(6).reshape(2, 3) == 4, np.nan, a).astype(a.dtype), Verdict.POISONED, "[1, 1]"),
+        (
+            lambda a: np.where(np.arange(6).reshape(2, 3) == 4, np.nan, a).astype(a.dtype),
+            Verdict.POISONED,
+            "[1, 1]",
+        ),
     ],
 )
 def test_one_tensor(change: Callable[[np.ndarray], np.ndarray], verdict: Verdict, detail: str) -> None:

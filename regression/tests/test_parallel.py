@@ -7,7 +7,15 @@ from mtp_regression.parallel import GRID, Parallel
 
 @pytest.mark.parametrize(
     ("text", "ranks"),
-    [("tp1", 1), ("tp2", 2), ("tp2 ep2", 2), ("tp2 etp2", 2), ("ep2 etp2", 4), ("ep8", 8), ("tp2-pp2-ep2-ranks8", 8)],
+    [
+        ("tp1", 1),
+        ("tp2", 2),
+        ("tp2 ep2", 2),
+        ("tp2 etp2", 2),
+        ("ep2 etp2", 4),
+        ("ep8", 8),
+        ("tp2-pp2-ep2-ranks8", 8),
+    ],
 )
 def test_layout_is_read_and_printed(text: str, ranks: int) -> None:
     layout = Parallel.parse(text)

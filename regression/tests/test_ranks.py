@@ -13,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+
 from mtp_regression.ranks import PreloadError, RankError, run, warm
 from mtp_regression.rendezvous import World, external_world
 

@@ -43,7 +43,9 @@ def test_folder_without_an_index_is_read(folder: Path) -> None:
     assert read_folder(folder).keys() == with_index.keys()
 
 
-@pytest.mark.parametrize("shard", ["../outside.safetensors", "/etc/outside.safetensors", "sub/inside.safetensors"])
+@pytest.mark.parametrize(
+    "shard", ["../outside.safetensors", "/etc/outside.safetensors", "sub/inside.safetensors"]
+)
 def test_shard_outside_the_folder_is_refused(folder: Path, shard: str) -> None:
     shutil.copy(next(folder.glob("*.safetensors")), folder.parent / "outside.safetensors")
     change_index(folder, **{"lm_head.weight": shard})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import mtp_bridge_patch
-
 from mtp_regression.adapters.megatron_bridge import MegatronBridge
 
 

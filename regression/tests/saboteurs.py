@@ -1,0 +1,137 @@
+"""Bridges that make one mistake each, on purpose: Megatron-Bridge with a piece of it replaced.
+
+They are adapters; the suite must give each the verdict that its mistake deserves. Ranks import this
+module by name. It runs in the rank's own process, so nothing needs to be put back.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mtp_regression.adapters.megatron_bridge import MegatronBridge
+from mtp_regression.parallel import Parallel
+
+MTP_EXPERTS = "mtp.layers.0.mlp.experts."
+Stream = Iterable[tuple[str, torch.Tensor]]
+
+
+class ExportSaboteur(MegatronBridge):
+    """Changes the stream that both exports of the bridge draw from."""
+
+    def load(self, checkpoint: Path, parallel: Parallel) -> None:
+        super().load(checkpoint, parallel)
+        bridge_class = type(self._auto._model_bridge)
+        upstream = bridge_class.stream_weights_megatron_to_hf
+
+        def sabotaged(bridge: Any, *args: Any, **kwargs: Any) -> Iterator[tuple[str, torch.Tensor]]:
+            yield from self.corrupt((name, tensor) for name, tensor in upstream(bridge, *args, **kwargs))
+
+        bridge_class.stream_weights_megatron_to_hf = sabotaged
+
+    def corrupt(self, stream: Stream) -> Stream:
+        raise NotImplementedError
+
+
+class DropsOneExpert(ExportSaboteur):
+    def corrupt(self, stream: Stream) -> Stream:
+        return (item for item in stream if not item[0].startswith(f"{MTP_EXPERTS}5."))
+
+
+class SwapsTwoExperts(ExportSaboteur):
+    def corrupt(self, stream: Stream) -> Stream:
+        for name, tensor in stream:
+            if name.startswith(MTP_EXPERTS + "gate_up_proj"):
+                tensor = tensor.clone()
+                tensor[[2, 5]] = tensor[[5, 2]]
+            swapped = {"2": "5", "5": "2"}
+            yield (
+                re.sub(r"(?<=mtp\.layers\.0\.mlp\.experts\.)[25](?=\.)", lambda m: swapped[m[0]], name),
+                tensor,
+            )
+
+
+class SwapsGateAndUp(ExportSaboteur):
+    def corrupt(self, stream: Stream) -> Stream:
+        for name, tensor in stream:
+            if name == MTP_EXPERTS + "gate_up_proj":
+                gate, up = tensor.chunk(2, dim=1)
+                tensor = torch.cat([up, gate], dim=1)
+            if name.startswith(MTP_EXPERTS + "3."):
+                other = {"gate_proj": "up_proj", "up_proj": "gate_proj"}
+                name = re.sub(r"gate_proj|up_proj", lambda m: other[m[0]], name)
+            yield name, tensor
+
+
+class ZeroesOneTensor(ExportSaboteur):
+    def corrupt(self, stream: Stream) -> Stream:
+        return ((name, tensor * 0 if name == "mtp.fc.weight" else tensor) for name, tensor in stream)
+
+
+class FlipsOneBit(ExportSaboteur):
+    def corrupt(self, stream: Stream) -> Stream:
+        for name, tensor in stream:
+            if name == "mtp.layers.0.mlp.gate.weight":
+                tensor = tensor.clone()
+                tensor.view(torch.int16)[3, 7] ^= 1
+            yield name, tensor
+
+
+class ChangesOneDtype(ExportSaboteur):
+    def corrupt(self, stream: Stream) -> Stream:
+        return ((name, tensor.float() if name == "mtp.norm.weight" else tensor) for name, tensor in stream)
+
+
+class AddsOneKey(ExportSaboteur):
+    def corrupt(self, stream: Stream) -> Stream:
+        yield from stream
+        yield "mtp.layers.0.embed_tokens.weight", torch.zeros(4, 4, dtype=torch.bfloat16)
+
+
+class WritesPackedPerExpert(ExportSaboteur):
+    def corrupt(self, stream: Stream) -> Stream:
+        for name, tensor in stream:
+            if name == MTP_EXPERTS + "gate_up_proj":
+                for expert, gate_up in enumerate(tensor):
+                    for projection, half in zip(("gate", "up"), gate_up.chunk(2), strict=True):
+                        yield f"{MTP_EXPERTS}{expert}.{projection}_proj.weight", half.clone()
+            elif name == MTP_EXPERTS + "down_proj":
+                for expert, down in enumerate(tensor):
+                    yield f"{MTP_EXPERTS}{expert}.down_proj.weight", down.clone()
+            else:
+                yield name, tensor
+
+
+class LeavesNanIn(MegatronBridge):
+    """Forgets one expert on import."""
+
+    def load(self, checkpoint: Path, parallel: Parallel) -> None:
+        super().load(checkpoint, parallel)
+        for name, parameter in self.parameters():
+            if name.endswith("mtp.layers.0.mlp.experts.linear_fc1.weight1"):
+                parameter.data.fill_(torch.nan)
+
+
+class SwapsGateAndUpTwice(MegatronBridge):
+    """Swaps gate and up on import, and swaps them back on export: the round trip is exact."""
+
+    def load(self, checkpoint: Path, parallel: Parallel) -> None:
+        from megatron.bridge.models.conversion.param_mapping import GatedMLPMapping
+
+        to_megatron, to_hf = GatedMLPMapping.hf_to_megatron, GatedMLPMapping.megatron_to_hf
+
+        def swapped_import(mapping: Any, weights: dict[str, torch.Tensor], module: Any) -> Any:
+            return to_megatron(mapping, {"gate": weights["up"], "up": weights["gate"]}, module)
+
+        def swapped_export(mapping: Any, *args: Any) -> dict[str, torch.Tensor]:
+            exported = to_hf(mapping, *args)
+            names = list(exported)  # a gate, its up, and so on
+            other = dict(zip(names[::2], names[1::2], strict=True))
+            other |= {up: gate for gate, up in other.items()}
+            return {name: exported[other[name]] for name in names}
+
+        GatedMLPMapping.hf_to_megatron = swapped_import
+        GatedMLPMapping.megatron_to_hf = swapped_export
+        super().load(checkpoint, parallel)

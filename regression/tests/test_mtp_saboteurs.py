@@ -1,0 +1,51 @@
+"""Every way of corrupting the bridge turns the main job red, with the verdict that it deserves."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.xdist_group("megatron")
+
+Job = Callable[..., tuple[int, dict[str, Any]]]
+
+Q35, Q36 = "qwen3.5-35b-a3b", "qwen3.6-35b-a3b"
+REFUSED = "crash-export"  # save_hf_pretrained itself refuses keys that the source has not, or lacks
+
+
+@pytest.mark.parametrize(
+    ("saboteur", "checkpoint", "native", "stream", "saved"),
+    [
+        ("DropsOneExpert", Q35, "exact", "missing", REFUSED),
+        ("SwapsTwoExperts", Q35, "exact", "wrong", "wrong"),
+        ("SwapsTwoExperts", Q36, "exact", "wrong", "wrong"),
+        ("SwapsGateAndUp", Q35, "exact", "wrong", "wrong"),
+        ("SwapsGateAndUp", Q36, "exact", "wrong", "wrong"),
+        ("SwapsGateAndUpTwice", Q35, "wrong", "exact", "exact"),
+        ("SwapsGateAndUpTwice", Q36, "wrong", "exact", "exact"),
+        ("ZeroesOneTensor", Q36, "exact", "wrong", "wrong"),
+        ("FlipsOneBit", Q36, "exact", "wrong", "wrong"),
+        ("ChangesOneDtype", Q36, "exact", "dtype", "dtype"),
+        ("AddsOneKey", Q36, "exact", "unexpected", REFUSED),
+        ("WritesPackedPerExpert", Q36, "exact", "flip", REFUSED),
+        ("LeavesNanIn", Q35, "poisoned", "poisoned", "poisoned"),
+        ("LeavesNanIn", Q36, "poisoned", "poisoned", "poisoned"),
+    ],
+)
+def test_mistake_gets_its_verdict(
+    saboteur: str,
+    checkpoint: str,
+    native: str,
+    stream: str,
+    saved: str,
+    checkpoints: dict[str, Path],
+    main_job: Job,
+) -> None:
+    exit_code, report = main_job(
+        checkpoints[checkpoint], "--adapter", f"saboteurs:{saboteur}", "--parallel", "tp1"
+    )
+    verdicts = {case["export"]: case["verdict"] for case in report["cases"]}
+    assert verdicts == {"native": native, "stream": stream, "saved": saved}
+    assert exit_code == 1
+    assert report["passed"] is False
