@@ -15,6 +15,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 
 
 def pytest_report_header() -> str:
+    """Say which releases the tests run against."""
     packages = ("megatron-bridge", "megatron-core", "torch", "transformers", "numpy")
     return "kit: " + ", ".join(f"{package} {_version(package)}" for package in packages)
 

@@ -12,10 +12,12 @@ from rich.console import Console
 from mtp_bridge_patch.detection import ExpertLayout
 from mtp_fixtures import PRESETS, CheckpointSpec, ValueRange, preset
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, add_completion=False)
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
+)
 
 MEGATRON_BRIDGE = "mtp_regression.adapters.megatron_bridge:MegatronBridge"
-PATCHED_MEGATRON_BRIDGE = "mtp_regression.adapters.patched_megatron_bridge:PatchedMegatronBridge"
+PATCHED_MEGATRON_BRIDGE = "mtp_regression.adapters.megatron_bridge:PatchedMegatronBridge"
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else.")]
 

@@ -32,7 +32,8 @@ class PreloadError(RuntimeError):
 def warm(preload: Sequence[str] = ()) -> float:
     """Starts the fork server and waits until it has imported the modules.
 
-    Where it has already, nothing happens; a server that lacks one of the modules is replaced by another.
+    Where it has already, nothing happens; a server that lacks one of the modules is replaced by another
+    that has these as well.
 
     Args:
         preload: Names of modules, imported in this order. Their output is dropped.
@@ -47,7 +48,8 @@ def warm(preload: Sequence[str] = ()) -> float:
     start = time.monotonic()
     if _preloaded is None or not set(preload) <= set(_preloaded):
         cast("Any", forkserver)._forkserver._stop()  # there is no public way to start with other modules
-        _preloaded = tuple(preload)
+        # What the old server had is likely to be wanted again.
+        _preloaded = tuple(dict.fromkeys((*preload, *(_preloaded or ()))))
         multiprocessing.set_forkserver_preload(["mtp_regression.preload"])
         log = _log()
         log.unlink(missing_ok=True)

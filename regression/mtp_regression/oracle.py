@@ -91,7 +91,8 @@ class _ExpertSource:
 
 
 def _share(array: NDArray[np.generic], index: int, count: int, *, axis: int) -> NDArray[np.generic]:
-    return np.split(array, count, axis=axis)[index]
+    shares: list[NDArray[np.generic]] = np.split(array, count, axis=axis)
+    return shares[index]
 
 
 def is_routed_expert(name: str) -> bool:

@@ -86,6 +86,5 @@ GRID = (
     Parallel(ep=2, etp=2),
     Parallel(ep=8),
     Parallel(tp=2, pp=2, ep=2, ranks=8),
-    Parallel(tp=2, pp=2, ep=2, etp=2),
 )
 """The parallel layouts of the main job; the tiny geometry divides by each."""

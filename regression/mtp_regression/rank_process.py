@@ -63,6 +63,10 @@ def live(rank: int, job: Job) -> None:
         function, args = pickle.loads(job.payload)  # noqa: S301 - made by the process that started this one
         if job.device == "cpu":
             torch.set_num_threads(1)
+            cpus = sorted(os.sched_getaffinity(0))
+            if job.size > len(cpus):
+                # Ranks that must share a core are not moved about: a collective wakes its thread there.
+                os.sched_setaffinity(0, {cpus[rank % len(cpus)]})
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         world = World(rank, job.size, rank, job.device, f"file://{job.folder}/store")
         join(world, timedelta(seconds=2 * job.time_limit))

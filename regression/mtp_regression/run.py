@@ -86,7 +86,7 @@ def _fits(layout: Parallel, device: str, world: World | None) -> bool:
         return layout.ranks == world.size
     if device == "cpu":
         return True
-    gpus = torch.cuda.device_count()
+    gpus: int = torch.cuda.device_count()
     if not gpus:
         raise CannotRunError("device cuda needs a GPU, and there is none; run it with --device cpu")
     return layout.ranks <= gpus

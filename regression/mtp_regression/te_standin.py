@@ -98,12 +98,14 @@ class _Sharded(_Empty):
         self.use_bias = bias
 
     def _add(self, suffix: str, dtype: torch.dtype, device: object) -> None:
-        axis = 1 if self.parallel_mode == "row" else 0
-        weight = _parameter(self.out_features, self.in_features, dtype=dtype, device=device, shard_axis=axis)
+        weight_axis = 1 if self.parallel_mode == "row" else 0
+        weight = _parameter(
+            self.out_features, self.in_features, dtype=dtype, device=device, shard_axis=weight_axis
+        )
         self.register_parameter(f"weight{suffix}", weight)
         if self.use_bias:
-            axis = 0 if self.parallel_mode == "column" else None
-            bias = _parameter(self.out_features, dtype=dtype, device=device, shard_axis=axis)
+            bias_axis = 0 if self.parallel_mode == "column" else None
+            bias = _parameter(self.out_features, dtype=dtype, device=device, shard_axis=bias_axis)
             self.register_parameter(f"bias{suffix}", bias)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
+from mtp_regression import ranks
 from mtp_regression.cli import app
 
 Job = Callable[..., tuple[int, dict[str, Any]]]
@@ -20,6 +21,9 @@ def main_job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     Adapters of this folder can be named by module. All tests of a process share one fork server, so
     tests that use it are kept on one xdist worker.
     """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parent)
+        ranks.warm(["mtp_regression.adapters.megatron_bridge", "saboteurs"])
 
     def run(*arguments: object) -> tuple[int, dict[str, Any]]:
         report = tmp_path_factory.mktemp("reports") / "roundtrip.json"

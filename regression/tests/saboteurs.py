@@ -4,7 +4,6 @@ They are adapters; the suite must give each the verdict that its mistake deserve
 module by name. It runs in the rank's own process, so nothing needs to be put back.
 """
 
-import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -43,26 +42,29 @@ class DropsOneExpert(ExportSaboteur):
 class SwapsTwoExperts(ExportSaboteur):
     def corrupt(self, stream: Stream) -> Stream:
         for name, tensor in stream:
-            if name.startswith(MTP_EXPERTS + "gate_up_proj"):
-                tensor = tensor.clone()
-                tensor[[2, 5]] = tensor[[5, 2]]
-            swapped = {"2": "5", "5": "2"}
-            yield (
-                re.sub(r"(?<=mtp\.layers\.0\.mlp\.experts\.)[25](?=\.)", lambda m: swapped[m[0]], name),
-                tensor,
-            )
+            if name == MTP_EXPERTS + "gate_up_proj":
+                swapped = tensor.clone()
+                swapped[[2, 5]] = tensor[[5, 2]]
+                yield name, swapped
+            elif name.startswith(MTP_EXPERTS + "2."):
+                yield name.replace("experts.2.", "experts.5."), tensor
+            elif name.startswith(MTP_EXPERTS + "5."):
+                yield name.replace("experts.5.", "experts.2."), tensor
+            else:
+                yield name, tensor
 
 
 class SwapsGateAndUp(ExportSaboteur):
     def corrupt(self, stream: Stream) -> Stream:
         for name, tensor in stream:
             if name == MTP_EXPERTS + "gate_up_proj":
-                gate, up = tensor.chunk(2, dim=1)
-                tensor = torch.cat([up, gate], dim=1)
-            if name.startswith(MTP_EXPERTS + "3."):
-                other = {"gate_proj": "up_proj", "up_proj": "gate_proj"}
-                name = re.sub(r"gate_proj|up_proj", lambda m: other[m[0]], name)
-            yield name, tensor
+                yield name, torch.cat(tensor.chunk(2, dim=1)[::-1], dim=1)
+            elif name == MTP_EXPERTS + "3.gate_proj.weight":
+                yield MTP_EXPERTS + "3.up_proj.weight", tensor
+            elif name == MTP_EXPERTS + "3.up_proj.weight":
+                yield MTP_EXPERTS + "3.gate_proj.weight", tensor
+            else:
+                yield name, tensor
 
 
 class ZeroesOneTensor(ExportSaboteur):

@@ -14,7 +14,7 @@ from mtp_regression.cli import app
 from mtp_regression.tensors import read_folder
 
 
-def mtpkit(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+def mtpkit(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "mtp_regression", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, check=False)
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import transformers  # noqa: F401 - before cuda_on_cpu is used, see there
 
+import mtp_bridge_patch
 from mtp_regression import te_standin
 from mtp_regression.cpu_megatron import cuda_on_cpu
 from mtp_regression.parallel import Coordinates, Parallel
@@ -33,8 +34,8 @@ for _module in (
     "transformers.tokenization_mistral_common",
 ):
     # Wanted only at work, by every rank of every case: half a second that the fork server can spend
-    # once. Releases of transformers differ in which of them they have.
-    with suppress(ImportError):
+    # once. Releases of transformers differ in which of them they have; in 5.3 the last lacks a name.
+    with suppress(ImportError, NameError):
         importlib.import_module(_module)
 
 
@@ -105,6 +106,11 @@ class MegatronBridge:
         with cuda_on_cpu():
             self._auto.save_hf_pretrained(self._chunks, str(folder), show_progress=False)
 
+    def conversion_tasks(self) -> list[Any]:
+        """Return the bridge's tasks: which parameter of this rank it converts from which keys."""
+        tasks: list[Any] = self._auto.get_conversion_tasks(self._chunks)
+        return tasks
+
     def warnings(self) -> list[str]:
         """Return the messages that the bridge's loggers gave at WARNING or above."""
         return list(self._warnings.messages)
@@ -113,6 +119,20 @@ class MegatronBridge:
         """Destroy the model-parallel groups."""
         logging.getLogger("megatron.bridge").removeHandler(self._warnings)
         parallel_state.destroy_model_parallel()
+
+
+class PatchedMegatronBridge(MegatronBridge):
+    """The bridge as `mtp_bridge_patch.apply()` leaves it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        mtp_bridge_patch.apply()
+        self.release += "+patch"
+
+    def close(self) -> None:
+        """Revert the patch, and give back what `load` took."""
+        super().close()
+        mtp_bridge_patch.revert()
 
 
 _WRAPPERS = re.compile(r"^(module\.)*(language_model\.)?")

@@ -1,0 +1,67 @@
+"""What a release does with both layouts: 0.4.x fails packed MTP experts for a reason that is known."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.xdist_group("megatron")
+
+Job = Callable[..., tuple[int, dict[str, Any]]]
+Q35, Q36 = "qwen3.5-35b-a3b", "qwen3.6-35b-a3b"
+LAYOUTS = ("tp1", "ep2", "pp2")
+
+
+@pytest.fixture(scope="module")
+def known_bad(release: str) -> bool:
+    """Whether the release maps MTP experts one by one, whatever the checkpoint holds."""
+    return release.startswith("0.4.")
+
+
+def run(main_job: Job, checkpoint: Path, *options: str) -> tuple[int, list[dict[str, Any]]]:
+    layouts = [word for layout in LAYOUTS for word in ("--parallel", layout)]
+    exit_code, report = main_job(checkpoint, *layouts, *options)
+    return exit_code, report["cases"]
+
+
+def verdicts(cases: list[dict[str, Any]]) -> set[str]:
+    return {case["verdict"] for case in cases}
+
+
+def test_per_expert_mtp_passes(main_job: Job, checkpoints: dict[str, Path]) -> None:
+    exit_code, cases = run(main_job, checkpoints[Q35])
+    assert (exit_code, verdicts(cases)) == (0, {"exact"})
+
+
+def test_per_expert_mtp_passes_patched(main_job: Job, checkpoints: dict[str, Path]) -> None:
+    exit_code, cases = run(main_job, checkpoints[Q35], "--patched")
+    assert (exit_code, verdicts(cases)) == (0, {"exact"})
+    assert all(case["bridge"].endswith("+patch") for case in cases)
+
+
+def test_packed_mtp_passes_patched(main_job: Job, checkpoints: dict[str, Path]) -> None:
+    exit_code, cases = run(main_job, checkpoints[Q36], "--patched")
+    assert (exit_code, verdicts(cases)) == (0, {"exact"})
+
+
+def test_packed_mtp_fails_where_it_is_known_to(
+    known_bad: bool, main_job: Job, checkpoints: dict[str, Path]
+) -> None:
+    exit_code, cases = run(main_job, checkpoints[Q36])
+    if not known_bad:
+        assert (exit_code, verdicts(cases)) == (0, {"exact"})
+        return
+    assert exit_code == 1
+    for case in cases:
+        if case["export"] != "native":
+            assert case["verdict"] == "crash-export", "upstream cannot give back what it has not loaded"
+            continue
+        assert case["verdict"] == "poisoned"
+        poisoned = [found["tensor"] for found in case["tensors"]]
+        assert len(poisoned) == 8 * 2, "every MTP expert's two parameters, on one rank or another"
+        assert all("mtp.layers.0.mlp.experts.linear_fc" in tensor for tensor in poisoned)
+        assert {found["verdict"] for found in case["tensors"]} == {"poisoned"}
+        warned = [line for line in case["warnings"] if "Can't find the following HF parameters" in line]
+        for expert in range(8):
+            assert any(f"'mtp.layers.0.mlp.experts.{expert}.gate_proj.weight'" in line for line in warned)
