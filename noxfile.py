@@ -18,6 +18,7 @@ RELEASES = ("0.4.2", "0.5.1", "0.6.2")
 DEFAULT_RELEASE = "0.6.2"
 KNOWN_BAD_RELEASE = "0.4.2"
 REQUIREMENTS = Path("requirements")
+OVERRIDES = str(REQUIREMENTS / "overrides.txt")
 
 # No session looks a model up elsewhere; Triton and TensorFlow need not say that they found no GPU.
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
@@ -149,19 +150,19 @@ def lint(session: nox.Session) -> None:
 def lock(session: nox.Session) -> None:
     """Resolve the environments again and pin them in requirements/ (posargs: such as --upgrade)."""
     session.install("uv")
-    for source in sorted(REQUIREMENTS.glob("*.in")):
-        groups = ["--group", "pyproject.toml:test"] if source.name.startswith("megatron-bridge") else []
-        session.run(
-            *("uv", "pip", "compile", str(source), "pyproject.toml", *groups),
-            *("--override", str(REQUIREMENTS / "overrides.txt")),
-            *("--output-file", str(source.with_suffix(".txt"))),
-            *(
-                "--python-version",
-                PYTHON,
-                "--no-emit-index-url",
-                "--no-emit-find-links",
-                "--no-header",
-                "--quiet",
-            ),
-            *session.posargs,
-        )
+    for release in RELEASES:
+        extra = ["pyproject.toml", "--group", "pyproject.toml:test"]
+        compile_requirements(session, f"megatron-bridge-{release}", *extra, "--override", OVERRIDES)
+    compile_requirements(session, "lint", "pyproject.toml")
+    # TransformerEngine goes beside the default release's environment, and must not change it.
+    beside = REQUIREMENTS / f"megatron-bridge-{DEFAULT_RELEASE}.txt"
+    compile_requirements(session, "transformer-engine", "--constraint", str(beside))
+
+
+def compile_requirements(session: nox.Session, name: str, *options: str) -> None:
+    """Pin what requirements/NAME.in asks for in requirements/NAME.txt; no addresses are written."""
+    session.run(
+        *("uv", "pip", "compile", str(REQUIREMENTS / f"{name}.in"), *options),
+        *("--output-file", str(REQUIREMENTS / f"{name}.txt"), "--python-version", PYTHON),
+        *("--no-emit-index-url", "--no-emit-find-links", "--no-header", "--quiet", *session.posargs),
+    )

@@ -1,0 +1,84 @@
+"""The stand-in for TransformerEngine: parameters as Megatron-Core asks for them, no computation."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from mtp_regression import te_standin
+
+
+def shapes(module: torch.nn.Module) -> dict[str, list[int]]:
+    return {name: list(parameter.shape) for name, parameter in module.named_parameters()}
+
+
+def axes(module: torch.nn.Module) -> dict[str, int | None]:
+    return {name: getattr(p, "partition_dim", None) for name, p in module.named_parameters()}
+
+
+def test_linear_is_cut_by_tensor_parallel_size() -> None:
+    column = te_standin.Linear(6, 8, tp_size=2, parallel_mode="column")
+    row = te_standin.Linear(6, 8, tp_size=2, parallel_mode="row", bias=False)
+    whole = te_standin.Linear(6, 8, params_dtype=torch.bfloat16)
+    assert (shapes(column), axes(column)) == ({"weight": [4, 6], "bias": [4]}, {"weight": 0, "bias": 0})
+    assert (shapes(row), axes(row)) == ({"weight": [8, 3]}, {"weight": 1})
+    assert row.bias is None
+    assert (shapes(whole), axes(whole)) == ({"weight": [8, 6], "bias": [8]}, {"weight": 0, "bias": None})
+    assert whole.weight.dtype == torch.bfloat16
+
+
+def test_layer_norm_linear_has_its_norm() -> None:
+    norm = te_standin.LayerNormLinear(
+        6, 8, normalization="RMSNorm", bias=False, tp_size=2, parallel_mode="column"
+    )
+    assert shapes(norm) == {"weight": [4, 6], "layer_norm_weight": [6]}
+    assert shapes(te_standin.LayerNormLinear(6, 8))["layer_norm_bias"] == [6]
+
+
+def test_grouped_linear_has_a_weight_an_expert() -> None:
+    grouped = te_standin.GroupedLinear(3, 6, 8, bias=False, tp_size=2, parallel_mode="row")
+    assert shapes(grouped) == {f"weight{expert}": [8, 3] for expert in range(3)}
+    assert set(axes(grouped).values()) == {1}
+
+
+def test_meta_device_is_kept() -> None:
+    assert te_standin.Linear(6, 8, device="meta").weight.device.type == "meta"
+    assert te_standin.RMSNorm(6, device="meta").weight.device.type == "meta"
+
+
+def test_norms() -> None:
+    assert shapes(te_standin.RMSNorm(6)) == {"weight": [6]}
+    assert shapes(te_standin.LayerNorm(hidden_size=6)) == {"weight": [6], "bias": [6]}
+    with pytest.raises(TypeError, match="normalized_shape"):
+        te_standin.RMSNorm()
+
+
+CODE = """
+from mtp_regression import te_standin
+assert te_standin.describe() == "none"
+assert te_standin.install() and te_standin.install()
+assert te_standin.describe() == "stand-in"
+import transformer_engine as te
+import transformer_engine.pytorch.some.submodule
+from transformer_engine.pytorch.fp8 import fp8_autocast
+from transformer_engine.pytorch import Linear, Anything
+from transformer_engine.common import recipe
+assert Linear is te_standin.Linear
+assert issubclass(Anything, __import__("torch").nn.Module) and recipe.DelayedScaling()
+for compute in (fp8_autocast, Anything()):
+    try:
+        compute()
+    except RuntimeError as error:
+        assert "computes nothing" in str(error), error
+    else:
+        raise AssertionError(compute)
+print("done", te.__version__)
+"""
+
+
+def test_installed_package_answers_every_name_and_computes_nothing() -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", CODE], capture_output=True, text=True, check=False
+    )
+    assert done.stdout == f"done {te_standin.VERSION}\n", done.stderr
