@@ -154,9 +154,7 @@ def lock(session: nox.Session) -> None:
         extra = ["pyproject.toml", "--group", "pyproject.toml:test"]
         compile_requirements(session, f"megatron-bridge-{release}", *extra, "--override", OVERRIDES)
     compile_requirements(session, "lint", "pyproject.toml")
-    # TransformerEngine goes beside the default release's environment, and must not change it.
-    beside = REQUIREMENTS / f"megatron-bridge-{DEFAULT_RELEASE}.txt"
-    compile_requirements(session, "transformer-engine", "--constraint", str(beside))
+    compile_requirements(session, "transformer-engine")
 
 
 def compile_requirements(session: nox.Session, name: str, *options: str) -> None:
