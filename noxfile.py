@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -154,7 +155,11 @@ def lock(session: nox.Session) -> None:
         extra = ["pyproject.toml", "--group", "pyproject.toml:test"]
         compile_requirements(session, f"megatron-bridge-{release}", *extra, "--override", OVERRIDES)
     compile_requirements(session, "lint", "pyproject.toml")
-    compile_requirements(session, "transformer-engine")
+    # TransformerEngine goes on top of the default release's environment, and changes these pins alone.
+    pins = (REQUIREMENTS / f"megatron-bridge-{DEFAULT_RELEASE}.txt").read_text(encoding="utf-8")
+    beside = Path(session.create_tmp(), "constraints.txt")
+    beside.write_text(re.sub(r"^nvidia-(cudnn-frontend|cutlass-dsl.*)==.*$", "", pins, flags=re.MULTILINE), encoding="utf-8")
+    compile_requirements(session, "transformer-engine", "--constraint", str(beside))
 
 
 def compile_requirements(session: nox.Session, name: str, *options: str) -> None:
