@@ -158,7 +158,9 @@ def lock(session: nox.Session) -> None:
     # TransformerEngine goes on top of the default release's environment, and changes these pins alone.
     pins = (REQUIREMENTS / f"megatron-bridge-{DEFAULT_RELEASE}.txt").read_text(encoding="utf-8")
     beside = Path(session.create_tmp(), "constraints.txt")
-    beside.write_text(re.sub(r"^nvidia-(cudnn-frontend|cutlass-dsl.*)==.*$", "", pins, flags=re.MULTILINE), encoding="utf-8")
+    beside.write_text(
+        re.sub(r"^nvidia-(cudnn-frontend|cutlass-dsl.*)==.*$", "", pins, flags=re.MULTILINE), encoding="utf-8"
+    )
     compile_requirements(session, "transformer-engine", "--constraint", str(beside))
 
 

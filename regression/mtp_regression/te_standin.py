@@ -75,7 +75,10 @@ def _parameter(
 
 
 class _Sharded(_Empty):
-    """Shares of the tensor-parallel sizes that every linear module works out alike."""
+    """What the linear modules have in common: sizes cut by the tensor-parallel size, and their attributes.
+
+    Takes TransformerEngine's keywords, and leaves unused those that decide nothing about parameters.
+    """
 
     def __init__(
         self,
@@ -85,47 +88,35 @@ class _Sharded(_Empty):
         tp_size: int = 1,
         parallel_mode: str | None = None,
         bias: bool = True,
+        params_dtype: torch.dtype = torch.float32,
+        device: object = "cuda",
+        **_unused: object,
     ) -> None:
         super().__init__()
-        if parallel_mode == "column":
-            out_features //= tp_size
-        elif parallel_mode == "row":
-            in_features //= tp_size
         self.tp_size = tp_size
         self.parallel_mode = parallel_mode
-        self.in_features = in_features
-        self.out_features = out_features
+        self.in_features = in_features // tp_size if parallel_mode == "row" else in_features
+        self.out_features = out_features // tp_size if parallel_mode == "column" else out_features
         self.use_bias = bias
+        self._place: dict[str, Any] = {"dtype": params_dtype, "device": device}
 
-    def _add(self, suffix: str, dtype: torch.dtype, device: object) -> None:
+    def _add(self, suffix: str = "") -> None:
         weight_axis = 1 if self.parallel_mode == "row" else 0
-        weight = _parameter(
-            self.out_features, self.in_features, dtype=dtype, device=device, shard_axis=weight_axis
-        )
+        weight = _parameter(self.out_features, self.in_features, **self._place, shard_axis=weight_axis)
         self.register_parameter(f"weight{suffix}", weight)
         if self.use_bias:
             bias_axis = 0 if self.parallel_mode == "column" else None
-            bias = _parameter(self.out_features, dtype=dtype, device=device, shard_axis=bias_axis)
+            bias = _parameter(self.out_features, **self._place, shard_axis=bias_axis)
             self.register_parameter(f"bias{suffix}", bias)
 
 
 class Linear(_Sharded):
     """`weight` [out, in] and `bias` [out], column-parallel, row-parallel or whole."""
 
-    def __init__(
-        self,
-        in_features: int,
-        out_features: int,
-        tp_size: int = 1,
-        parallel_mode: str | None = None,
-        bias: bool = True,
-        params_dtype: torch.dtype = torch.float32,
-        device: object = "cuda",
-        **_unused: object,
-    ) -> None:
-        super().__init__(in_features, out_features, tp_size=tp_size, parallel_mode=parallel_mode, bias=bias)
-        self._add("", params_dtype, device)
-        if not bias:
+    def __init__(self, in_features: int, out_features: int, **options: Any) -> None:
+        super().__init__(in_features, out_features, **options)
+        self._add()
+        if not self.use_bias:
             self.bias = None
 
 
@@ -138,37 +129,24 @@ class LayerNormLinear(Linear):
         out_features: int,
         normalization: str = "LayerNorm",
         zero_centered_gamma: bool = False,
-        params_dtype: torch.dtype = torch.float32,
-        device: object = "cuda",
-        **linear: Any,
+        **options: Any,
     ) -> None:
-        super().__init__(in_features, out_features, params_dtype=params_dtype, device=device, **linear)
+        super().__init__(in_features, out_features, **options)
         self.zero_centered_gamma = zero_centered_gamma
-        self.layer_norm_weight = _parameter(in_features, dtype=params_dtype, device=device)
+        self.layer_norm_weight = _parameter(in_features, **self._place)
         self.layer_norm_bias = None
         if normalization == "LayerNorm":
-            self.layer_norm_bias = _parameter(in_features, dtype=params_dtype, device=device)
+            self.layer_norm_bias = _parameter(in_features, **self._place)
 
 
 class GroupedLinear(_Sharded):
     """One `weight{i}` [out, in] and `bias{i}` [out] for each of `num_gemms` experts."""
 
-    def __init__(
-        self,
-        num_gemms: int,
-        in_features: int,
-        out_features: int,
-        tp_size: int = 1,
-        parallel_mode: str | None = None,
-        bias: bool = True,
-        params_dtype: torch.dtype = torch.float32,
-        device: object = "cuda",
-        **_unused: object,
-    ) -> None:
-        super().__init__(in_features, out_features, tp_size=tp_size, parallel_mode=parallel_mode, bias=bias)
+    def __init__(self, num_gemms: int, in_features: int, out_features: int, **options: Any) -> None:
+        super().__init__(in_features, out_features, **options)
         self.num_gemms = num_gemms
         for gemm in range(num_gemms):
-            self._add(str(gemm), params_dtype, device)
+            self._add(str(gemm))
 
 
 class RMSNorm(_Empty):
