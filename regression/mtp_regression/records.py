@@ -95,7 +95,12 @@ def judge(case: Case, evidence: Evidence, exceptions: Sequence[DeclaredException
 
 
 def report(
-    records: Sequence[Record], *, device: str, import_seconds: float, seconds: float
+    records: Sequence[Record],
+    *,
+    device: str,
+    import_seconds: float,
+    seconds: float,
+    not_run: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Make the JSON report of a run; `docs/report.md` describes it."""
     return {
@@ -105,6 +110,7 @@ def report(
         "import_seconds": round(import_seconds, 3),
         "seconds": round(seconds, 3),
         "passed": bool(records) and all(record.passed for record in records),
+        "not_run": list(not_run),
         "cases": [_plain(record) for record in records],
     }
 

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -69,16 +70,30 @@ def run(
     except (CheckpointError, ValueError) as error:
         raise CannotRunError(str(error)) from None
     chosen = [layout for layout in layouts if _fits(layout, device, world)]
-    if not chosen:
-        raise CannotRunError("none of the parallel layouts fits the ranks or GPUs that there are")
+    not_run = [str(layout) for layout in layouts if layout not in chosen]
+    if not chosen or (parallels and not_run):
+        raise CannotRunError(f"there are not the ranks or GPUs for {', '.join(not_run)}")
     with _folders(checkpoints) as folders:
         cases = [Case(adapter, folder, layout) for folder in folders for layout in chosen]
         try:
+            ran: _Ran | None
             if world is not None:
-                return _run_in_world(world, cases, report_path, console)
-            return _run_started(cases, StartedRanks(time_limit, device), report_path, console)
+                ran = _run_in_world(world, cases, report_path)
+            else:
+                ran = _run_started(cases, StartedRanks(time_limit, device), report_path, console)
         except PreloadError as error:
             raise CannotRunError(str(error)) from None
+    if ran is None:
+        return None
+    seconds = {"import_seconds": ran.import_seconds, "seconds": ran.seconds}
+    report = records.report(ran.found, device=device, not_run=not_run, **seconds)
+    show(console, ran.found, **seconds)
+    if not_run:
+        console.print(f"not run, for want of ranks or GPUs: {', '.join(not_run)}", highlight=False)
+    report_path.parent.mkdir(parents=True, exist_ok=True)
+    report_path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    console.print(f"report: {report_path}", highlight=False, soft_wrap=True)
+    return report
 
 
 def _fits(layout: Parallel, device: str, world: World | None) -> bool:
@@ -102,9 +117,14 @@ def _folders(checkpoints: Sequence[Path]) -> Iterator[list[Path]]:
         yield [CheckpointSpec(preset).write(Path(scratch, name)) for name, preset in PRESETS.items()]
 
 
-def _run_started(
-    cases: Sequence[Case], launch: StartedRanks, report_path: Path, console: Console
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Ran:
+    found: list[Record]
+    import_seconds: float
+    seconds: float
+
+
+def _run_started(cases: Sequence[Case], launch: StartedRanks, report_path: Path, console: Console) -> _Ran:
     with console.status("importing the bridge"):
         import_seconds = launch.warm(cases[0].adapter)
     declared = exceptions.load()
@@ -127,12 +147,10 @@ def _run_started(
             progress.console.print(f"{case.checkpoint.name}, {case.parallel}: {summary}", highlight=False)
             progress.advance(task)
     seconds = time.perf_counter() - start
-    return _finish(found, launch.device, import_seconds, seconds, report_path, console)
+    return _Ran(found, import_seconds, seconds)
 
 
-def _run_in_world(
-    world: World, cases: Sequence[Case], report_path: Path, console: Console
-) -> dict[str, Any] | None:
+def _run_in_world(world: World, cases: Sequence[Case], report_path: Path) -> _Ran | None:
     """Run the cases in this process, one of the ranks that torchrun or Slurm started.
 
     The report's folder must be on a file system that all ranks share. A rank that crashes ends the
@@ -156,20 +174,4 @@ def _run_in_world(
     if world.rank != 0:
         return None
     shutil.rmtree(shared)
-    return _finish(found, world.device, 0.0, time.perf_counter() - start, report_path, console)
-
-
-def _finish(
-    found: Sequence[Record],
-    device: str,
-    import_seconds: float,
-    seconds: float,
-    report_path: Path,
-    console: Console,
-) -> dict[str, Any]:
-    show(console, found, seconds=seconds, import_seconds=import_seconds)
-    report = records.report(found, device=device, import_seconds=import_seconds, seconds=seconds)
-    report_path.parent.mkdir(parents=True, exist_ok=True)
-    report_path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    console.print(f"report: {report_path}", highlight=False, soft_wrap=True)
-    return report
+    return _Ran(found, 0.0, time.perf_counter() - start)

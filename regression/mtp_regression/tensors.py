@@ -104,7 +104,7 @@ def read_folder(folder: Path) -> dict[str, RawTensor]:
     index_path = folder / INDEX_NAME
     weight_map: dict[str, str] | None = None
     if index_path.exists():
-        weight_map = json.loads(index_path.read_text(encoding="utf-8"))["weight_map"]
+        weight_map = _weight_map(index_path)
         shard_names = sorted(set(weight_map.values()))
     else:
         shard_names = sorted(path.name for path in folder.glob("*.safetensors"))
@@ -134,6 +134,16 @@ def read_folder(folder: Path) -> dict[str, RawTensor]:
         shown = "; ".join(problems[:5]) + (" ..." if len(problems) > 5 else "")
         raise CheckpointError(f"{folder}: {len(problems)} problems: {shown}")
     return tensors
+
+
+def _weight_map(index_path: Path) -> dict[str, str]:
+    try:
+        weight_map = json.loads(index_path.read_text(encoding="utf-8"))["weight_map"]
+        if all(isinstance(shard_name, str) for shard_name in weight_map.values()):
+            return dict(weight_map)
+    except (ValueError, LookupError, TypeError, AttributeError):
+        pass
+    raise CheckpointError(f"{index_path} has no weight_map of tensor names to file names")
 
 
 def _read_shard(path: Path) -> dict[str, RawTensor]:

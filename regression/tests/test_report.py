@@ -82,4 +82,5 @@ def test_nothing_compared_and_stale_exceptions_do_not_pass() -> None:
     assert not replace(EXACT, stale=["A_log: no longer happens"]).passed
     made = report([EXACT, replace(EXACT, compared=0)], device="cpu", import_seconds=0, seconds=0)
     assert made["passed"] is False
+    assert report([EXACT], device="cpu", import_seconds=0, seconds=0, not_run=["ep8"])["not_run"] == ["ep8"]
     assert report([], device="cpu", import_seconds=0, seconds=0)["passed"] is False

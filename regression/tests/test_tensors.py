@@ -95,6 +95,13 @@ def test_header_longer_than_the_file_takes_no_memory(tmp_path: Path) -> None:
         read_folder(tmp_path)
 
 
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"weight_map": 1}', '{"weight_map": {"a": 1}}'])
+def test_malformed_index_is_refused(folder: Path, text: str) -> None:
+    (folder / INDEX_NAME).write_text(text)
+    with pytest.raises(CheckpointError, match="has no weight_map"):
+        read_folder(folder)
+
+
 def test_empty_folder_is_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="no safetensors file"):
         read_folder(tmp_path)
