@@ -15,6 +15,7 @@ nox.options.reuse_venv = "yes"
 nox.options.sessions = ["tests", "lint"]
 
 PYTHON = "3.12"  # Megatron-Bridge needs >=3.12,<3.13
+OLDEST_PYTHON = "3.11"  # for generator and patch
 RELEASES = ("0.4.2", "0.5.1", "0.6.2")
 DEFAULT_RELEASE = "0.6.2"
 KNOWN_BAD_RELEASE = "0.4.2"
@@ -85,6 +86,13 @@ def tests(session: nox.Session) -> None:
                 session.notify(f"tests-{release}")
 
 
+@nox.session(python=OLDEST_PYTHON)
+def light(session: nox.Session) -> None:
+    """Run the tests of generator and patch on the oldest Python, without torch."""
+    install(session, "light")
+    session.run("pytest", "fixtures/tests", "bridge_patch/tests", *session.posargs)
+
+
 @nox.session(python=PYTHON)
 def known_bad(session: nox.Session) -> None:
     """Show that 0.4.2 fails packed MTP experts, and that the patch mends it, over the grid."""
@@ -151,9 +159,10 @@ def lint(session: nox.Session) -> None:
 def lock(session: nox.Session) -> None:
     """Resolve the environments again and pin them in requirements/ (posargs: such as --upgrade)."""
     session.install("uv")
+    kit_and_tests = ("pyproject.toml", "--group", "pyproject.toml:test")
     for release in RELEASES:
-        extra = ["pyproject.toml", "--group", "pyproject.toml:test"]
-        compile_requirements(session, f"megatron-bridge-{release}", *extra, "--override", OVERRIDES)
+        compile_requirements(session, f"megatron-bridge-{release}", *kit_and_tests, "--override", OVERRIDES)
+    compile_requirements(session, "light", *kit_and_tests, python=OLDEST_PYTHON)
     compile_requirements(session, "lint", "pyproject.toml")
     # TransformerEngine goes on top of the default release's environment, and changes these pins alone.
     pins = (REQUIREMENTS / f"megatron-bridge-{DEFAULT_RELEASE}.txt").read_text(encoding="utf-8")
@@ -164,10 +173,10 @@ def lock(session: nox.Session) -> None:
     compile_requirements(session, "transformer-engine", "--constraint", str(beside))
 
 
-def compile_requirements(session: nox.Session, name: str, *options: str) -> None:
+def compile_requirements(session: nox.Session, name: str, *options: str, python: str = PYTHON) -> None:
     """Pin what requirements/NAME.in asks for in requirements/NAME.txt; no addresses are written."""
     session.run(
         *("uv", "pip", "compile", str(REQUIREMENTS / f"{name}.in"), *options),
-        *("--output-file", str(REQUIREMENTS / f"{name}.txt"), "--python-version", PYTHON),
+        *("--output-file", str(REQUIREMENTS / f"{name}.txt"), "--python-version", python),
         *("--no-emit-index-url", "--no-emit-find-links", "--no-header", "--quiet", *session.posargs),
     )

@@ -8,7 +8,6 @@ dtype and tensor-parallel attributes. Parameters are left uninitialised; the cal
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
@@ -33,10 +32,20 @@ def install() -> bool:
     module = sys.modules.get(PACKAGE)
     if module is not None:
         return isinstance(module, _StandInModule)
-    if torch.cuda.is_available() and importlib.util.find_spec(PACKAGE) is not None:
+    if torch.cuda.is_available() and _can_import_real():
         return False
     sys.meta_path.insert(0, _Finder())
     importlib.import_module(PACKAGE)
+    return True
+
+
+def _can_import_real() -> bool:
+    try:
+        importlib.import_module(f"{PACKAGE}.pytorch")
+    except (ImportError, OSError):  # not there, or built for another CUDA
+        for name in [name for name in sys.modules if name.partition(".")[0] == PACKAGE]:
+            del sys.modules[name]
+        return False
     return True
 
 
