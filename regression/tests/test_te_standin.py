@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -52,6 +53,34 @@ def test_norms() -> None:
     assert shapes(te_standin.LayerNorm(hidden_size=6)) == {"weight": [6], "bias": [6]}
     with pytest.raises(TypeError, match="normalized_shape"):
         te_standin.RMSNorm()
+
+
+GPU_CODE = """
+import sys, torch
+from mtp_regression import te_standin
+torch.cuda.is_available = lambda: True
+sys.path.insert(0, sys.argv[1])
+print(te_standin.install(), te_standin.describe(), "transformer_engine.broken" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(
+    ("real", "expected"),
+    [
+        ("", "False 9.9 False"),
+        ("import transformer_engine.broken\nraise ImportError('no kernels')", "True stand-in False"),
+    ],
+)
+def test_real_package_is_used_where_there_is_a_gpu(real: str, expected: str, tmp_path: Path) -> None:
+    """With a GPU the real package comes first; one that cannot be imported leaves nothing behind."""
+    package = tmp_path / "transformer_engine"
+    (package / "pytorch").mkdir(parents=True)
+    (package / "__init__.py").write_text("__version__ = '9.9'\n")
+    (package / "broken.py").touch()
+    (package / "pytorch" / "__init__.py").write_text(real + "\n")
+    command = [sys.executable, "-W", "error", "-c", GPU_CODE, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == expected, done.stderr
 
 
 CODE = """
