@@ -6,6 +6,7 @@ terminal. Here the output goes to a file, and a failed import ends the server, s
 shows the file.
 """
 
+import atexit
 import faulthandler
 import importlib
 import json
@@ -28,3 +29,4 @@ for module in request["modules"]:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(1)
+atexit.register(os._exit, 0)  # to free what was imported takes seconds, in which the server would linger
