@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -91,7 +91,10 @@ def roundtrip(
     Exits with 0 if every cell is exact but for declared exceptions, with 1 if not, and with 2 if it
     could not run.
     """
-    from mtp_regression import run  # imports torch
+    try:
+        from mtp_regression import run  # imports torch
+    except ModuleNotFoundError as error:
+        _fail(f"{error}; install the environment of a bridge, as CONTRIBUTING.md shows")
 
     try:
         outcome = run.run(
@@ -104,13 +107,18 @@ def roundtrip(
             console=Console(stderr=as_json),
         )
     except run.CannotRunError as error:
-        Console(stderr=True).print(f"mtpkit: {error}", style="bold red", highlight=False, soft_wrap=True)
-        raise typer.Exit(2) from None
+        _fail(str(error))
     if outcome is None:  # a rank that torchrun or Slurm started, and not the first
         return
     if as_json:
         print(json.dumps(outcome))
     raise typer.Exit(0 if outcome["passed"] else 1)
+
+
+def _fail(message: str) -> NoReturn:
+    console = Console(stderr=True)
+    console.print(f"mtpkit: {message}", style="bold red", highlight=False, soft_wrap=True, markup=False)
+    raise typer.Exit(2) from None
 
 
 def main() -> None:

@@ -65,6 +65,15 @@ def test_generate_refuses_unknown_preset_and_full_folder(tmp_path: Path) -> None
     assert "not empty" in full.stderr
 
 
+def test_roundtrip_without_torch_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, "mtp_regression.run", raising=False)
+    monkeypatch.delattr("mtp_regression.run", raising=False)
+    result = CliRunner().invoke(app, ["roundtrip"])
+    assert result.exit_code == 2
+    assert "CONTRIBUTING.md" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
