@@ -5,6 +5,7 @@ Knows nothing of bridges, ranks or pytest: both sides are mappings of names to `
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -24,7 +25,7 @@ class Verdict(StrEnum):
         EXACT: Same name, shape, dtype and bytes.
         FLIP: Right values, written in the other expert layout.
         DTYPE: Equal values in another dtype.
-        UNEXPECTED: A tensor that the source does not have.
+        UNEXPECTED: A tensor that the source does not have, or that came more than once.
         BOTH_LAYOUTS: The same experts a second time, in the other layout.
         MISSING: A tensor of the source that is not there.
         WRONG: Other values, or another shape.
@@ -68,6 +69,22 @@ class Finding:
     tensor: str
     verdict: Verdict
     detail: str = ""
+
+
+def collect(export: Iterable[tuple[str, RawTensor]]) -> tuple[dict[str, RawTensor], list[Finding]]:
+    """Gather an exported stream.
+
+    Returns:
+        The tensors, the last of each name, and a finding for every name that came more than once: what
+        is kept would depend on the order.
+    """
+    tensors: dict[str, RawTensor] = {}
+    times = Counter[str]()
+    for name, tensor in export:
+        tensors[name] = tensor
+        times[name] += 1
+    repeated = sorted(name for name, count in times.items() if count > 1)
+    return tensors, [Finding(name, Verdict.UNEXPECTED, f"came {times[name]} times") for name in repeated]
 
 
 def compare(source: Tensors, exported: Tensors) -> list[Finding]:
@@ -147,7 +164,7 @@ def compare_tensor(expected: RawTensor, actual: RawTensor) -> tuple[Verdict, str
     if same_dtype:
         differs = (expected.data != actual.data).reshape(want.size, -1).any(axis=1)
     else:
-        differs = want_values != have_values
+        differs = (want_values != have_values) & ~(np.isnan(want_values) & np.isnan(have_values))
     if not differs.any():
         return Verdict.DTYPE, f"{actual.dtype} instead of {expected.dtype}, equal values"
     at = int(differs.argmax())

@@ -43,7 +43,7 @@ class Evidence:
     Attributes:
         about: Which bridge it was; None if no rank came so far.
         outcomes: Every rank's outcome of each stage that all of them ended.
-        crashes: Why the others did not end; an empty text where an earlier one had ended them.
+        crashes: Why the others did not end.
         seconds: What the case took, from the start of its ranks to the end.
         logs: The ranks' logs.
     """

@@ -13,7 +13,7 @@ from typing import Any
 
 from mtp_fixtures.geometry import TextGeometry
 from mtp_regression import adapter, oracle
-from mtp_regression.compare import Finding, Verdict, compare, compare_named
+from mtp_regression.compare import Finding, Verdict, collect, compare, compare_named
 from mtp_regression.parallel import Parallel
 from mtp_regression.rendezvous import World
 from mtp_regression.tensors import RawTensor, read_folder
@@ -125,9 +125,11 @@ def run_stages(
                 outcome.findings = compare_named(expected, actual)
         if Stage.STREAM in stages:
             with _stage(bridge, folder, Stage.STREAM, world.rank) as outcome:
-                exported = {name: RawTensor.from_torch(tensor) for name, tensor in bridge.stream()}
+                exported, repeated = collect(
+                    (name, RawTensor.from_torch(tensor)) for name, tensor in bridge.stream()
+                )
                 outcome.compared = len(source)
-                outcome.findings = compare(source, exported)
+                outcome.findings = repeated + compare(source, exported)
         if Stage.SAVED in stages:
             with _stage(bridge, folder, Stage.SAVED, world.rank) as outcome:
                 bridge.save(folder / "saved")

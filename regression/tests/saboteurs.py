@@ -92,6 +92,14 @@ class AddsOneKey(ExportSaboteur):
         yield "mtp.layers.0.embed_tokens.weight", torch.zeros(4, 4, dtype=torch.bfloat16)
 
 
+class ExportsOneKeyTwice(ExportSaboteur):
+    def corrupt(self, stream: Stream) -> Stream:
+        for name, tensor in stream:
+            if name == "mtp.fc.weight":
+                yield name, tensor * 2
+            yield name, tensor
+
+
 class WritesPackedPerExpert(ExportSaboteur):
     def corrupt(self, stream: Stream) -> Stream:
         for name, tensor in stream:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtp_regression.compare import Verdict, compare, compare_named, compare_tensor, worst
+from mtp_regression.compare import Verdict, collect, compare, compare_named, compare_tensor, worst
 from mtp_regression.tensors import RawTensor
 
 EXPERTS = "mtp.layers.0.mlp.experts."
@@ -124,6 +124,20 @@ def test_equal_numbers_are_not_equal_bytes() -> None:
 def test_nan_in_the_source_is_a_value_like_any_other() -> None:
     nan = RawTensor.from_array(np.array([np.nan, 1], ml_dtypes.bfloat16))
     assert compare_tensor(nan, nan) == (Verdict.EXACT, "")
+
+
+def test_nan_survives_another_dtype() -> None:
+    nan = np.array([np.nan, 1], ml_dtypes.bfloat16)
+    verdict, _ = compare_tensor(RawTensor.from_array(nan), RawTensor.from_array(nan.astype(np.float32)))
+    assert verdict is Verdict.DTYPE
+
+
+def test_name_that_comes_twice_is_found() -> None:
+    tensors, found = collect([("a", bf16(2)), ("b", bf16(2)), ("a", bf16(2, start=5))])
+    assert [(finding.tensor, finding.verdict, finding.detail) for finding in found] == [
+        ("a", Verdict.UNEXPECTED, "came 2 times")
+    ]
+    assert compare_tensor(tensors["a"], bf16(2, start=5)) == (Verdict.EXACT, "")
 
 
 def test_named_comparison_keeps_names() -> None:

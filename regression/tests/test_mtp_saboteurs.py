@@ -28,6 +28,7 @@ REFUSED = "crash-export"  # save_hf_pretrained itself refuses keys that the sour
         ("FlipsOneBit", Q36, "exact", "wrong", "wrong"),
         ("ChangesOneDtype", Q36, "exact", "dtype", "dtype"),
         ("AddsOneKey", Q36, "exact", "unexpected", REFUSED),
+        ("ExportsOneKeyTwice", Q36, "exact", "unexpected", "exact"),
         ("WritesPackedPerExpert", Q36, "exact", "flip", REFUSED),
         ("LeavesNanIn", Q35, "poisoned", "poisoned", "poisoned"),
         ("LeavesNanIn", Q36, "poisoned", "poisoned", "poisoned"),
