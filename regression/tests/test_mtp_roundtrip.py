@@ -7,6 +7,9 @@ from typing import Any
 
 import pytest
 from syrupy.assertion import SnapshotAssertion
+from typer.testing import CliRunner
+
+from mtp_regression.cli import app
 
 pytestmark = pytest.mark.xdist_group("megatron")
 
@@ -58,6 +61,14 @@ def test_every_field_is_documented(report: dict[str, Any]) -> None:
     for fields in (report, report["cases"][0], findings[0]):
         for name in fields:
             assert f"| `{name}` |" in documented, name
+
+
+def test_json_is_the_report_and_nothing_else(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    report = tmp_path / "report.json"
+    words = ["roundtrip", str(checkpoints["qwen3.6-35b-a3b"]), "--parallel", "tp1", "--report", str(report)]
+    result = CliRunner().invoke(app, [*words, "--json"], catch_exceptions=False)
+    assert json.loads(result.stdout) == json.loads(report.read_text())
+    assert "1 of 1 cells exact" in result.stderr
 
 
 def test_values_that_must_round_are_declared(checkpoints: dict[str, Path], main_job: Job) -> None:
