@@ -170,7 +170,7 @@ def lock(session: nox.Session) -> None:
     beside.write_text(
         re.sub(r"^nvidia-(cudnn-frontend|cutlass-dsl.*)==.*$", "", pins, flags=re.MULTILINE), encoding="utf-8"
     )
-    compile_requirements(session, "transformer-engine", "--constraint", str(beside))
+    compile_requirements(session, "transformer-engine", "--constraint", str(beside), "--no-annotate")
 
 
 def compile_requirements(session: nox.Session, name: str, *options: str, python: str = PYTHON) -> None:
