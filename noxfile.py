@@ -22,7 +22,7 @@ KNOWN_BAD_RELEASE = "0.4.2"
 REQUIREMENTS = Path("requirements")
 OVERRIDES = str(REQUIREMENTS / "overrides.txt")
 
-# No session looks a model up elsewhere; Triton and TensorFlow need not say that they found no GPU.
+# No session looks a model up elsewhere.
 ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
 
 
