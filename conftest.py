@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from mtp_fixtures import CheckpointSpec, ValueRange, preset
+from mtp_fixtures.plugin import MakeCheckpoint
+
+pytest_plugins = ["pytester"]
 
 # Nothing is to be looked up elsewhere; set before transformers is imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -28,14 +30,10 @@ def _version(package: str) -> str:
 
 
 @pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+def checkpoints(make_checkpoint: MakeCheckpoint) -> dict[str, Path]:
     """A tiny checkpoint of each published layout, and one whose values a bridge must round, by name."""
-    folder = tmp_path_factory.mktemp("checkpoints")
-    specs = {
-        "qwen3.5-35b-a3b": CheckpointSpec(preset("qwen3.5-35b-a3b")),
-        "qwen3.6-35b-a3b": CheckpointSpec(preset("qwen3.6-35b-a3b")),
-        "qwen3.6-35b-a3b-rounding": CheckpointSpec(
-            preset("qwen3.6-35b-a3b"), value_range=ValueRange.ROUNDING
-        ),
+    return {
+        "qwen3.5-35b-a3b": make_checkpoint("qwen3.5-35b-a3b"),
+        "qwen3.6-35b-a3b": make_checkpoint("qwen3.6-35b-a3b"),
+        "qwen3.6-35b-a3b-rounding": make_checkpoint("qwen3.6-35b-a3b", value_range="rounding"),
     }
-    return {name: spec.write(folder / name) for name, spec in specs.items()}

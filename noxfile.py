@@ -93,6 +93,18 @@ def light(session: nox.Session) -> None:
     session.run("pytest", "fixtures/tests", "bridge_patch/tests", *session.posargs)
 
 
+@nox.session(python=[OLDEST_PYTHON, PYTHON])
+@nox.parametrize("releases", ["oldest", "newest"])
+def stability(session: nox.Session, releases: str) -> None:
+    """Generate the same bytes under the oldest and the newest Python and numpy that the kit allows."""
+    install(session, "light")
+    if releases == "oldest":
+        session.install("--no-deps", "-r", str(REQUIREMENTS / "oldest.txt"))
+    session.run("python", "-c", "import numpy, sys; print('numpy', numpy.__version__, 'python', sys.version)")
+    tests = ("test_mtp_manifest", "test_values", "test_fp8", "test_mtp_random")
+    session.run("pytest", *(f"fixtures/tests/{name}.py" for name in tests), *session.posargs)
+
+
 @nox.session(python=PYTHON)
 def known_bad(session: nox.Session) -> None:
     """Show that 0.4.2 fails packed MTP experts, and that the patch mends it, over the grid."""
@@ -105,9 +117,10 @@ def known_bad(session: nox.Session) -> None:
 
 @nox.session(python=PYTHON)
 def bench(session: nox.Session) -> None:
-    """Time the same cases under plain torchrun and under the kit, side by side."""
+    """Time the generator, and then a round trip, beside the alternatives; fails if a limit is missed."""
     install_release(session, DEFAULT_RELEASE)
-    session.run("python", "-m", "mtp_regression.bench", *session.posargs)
+    session.run("python", "-m", "mtp_regression.bench_generate", *session.posargs)
+    session.run("python", "-m", "mtp_regression.bench_roundtrip")
 
 
 @nox.session(python=PYTHON)
@@ -163,6 +176,8 @@ def lock(session: nox.Session) -> None:
     for release in RELEASES:
         compile_requirements(session, f"megatron-bridge-{release}", *kit_and_tests, "--override", OVERRIDES)
     compile_requirements(session, "light", *kit_and_tests, python=OLDEST_PYTHON)
+    oldest = ("pyproject.toml", "--resolution", "lowest-direct")
+    compile_requirements(session, "oldest", *oldest, python=OLDEST_PYTHON)
     compile_requirements(session, "lint", "pyproject.toml")
     # TransformerEngine goes on top of the default release's environment, and changes these pins alone.
     pins = (REQUIREMENTS / f"megatron-bridge-{DEFAULT_RELEASE}.txt").read_text(encoding="utf-8")

@@ -23,7 +23,7 @@ def problems(report: dict[str, Any]) -> Iterator[str]:
     """Yield what is not as it should be."""
     layouts = set()
     for case in report["cases"]:
-        layout = preset(case["checkpoint"]).family.mtp_experts
+        layout = preset(case["checkpoint"]).mtp_experts
         layouts.add(layout)
         cell = f"{case['checkpoint']}, {case['parallel']}, {case['export']}"
         if layout is ExpertLayout.PER_EXPERT:

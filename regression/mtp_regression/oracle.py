@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from mtp_fixtures.geometry import TextGeometry
+from mtp_fixtures.geometry import Dense, TextGeometry
 from mtp_fixtures.schema import MTP_PREFIX, TEXT_PREFIX
 from mtp_regression.compare import Tensors
 from mtp_regression.parallel import Coordinates, Parallel
@@ -35,7 +35,7 @@ def routed_experts(
 
     Args:
         source: The checkpoint's tensors, in any expert layout.
-        text: The language model's dimensions.
+        text: The language model's dimensions; a dense one has no routed experts.
         parallel: The parallel layout.
         rank: The rank's place in it.
 
@@ -44,10 +44,12 @@ def routed_experts(
         "{chunk}/mtp.layers.{layer}.mlp.experts...", where chunk, layer and expert count from 0 on the
         rank.
     """
-    expected = {}
+    expected: dict[str, RawTensor] = {}
+    if isinstance(text.mlp, Dense):
+        return expected
+    local = text.mlp.num_experts // parallel.ep
     for target, prefix in _layers(text, parallel, rank):
         experts = _ExpertSource(source, prefix + "mlp.experts.")
-        local = text.num_experts // parallel.ep
         for expert in range(local):
             gate, up, down = experts.projections(rank.ep * local + expert)
             fc1 = np.concatenate([_share(half, rank.etp, parallel.etp, axis=0) for half in (gate, up)])

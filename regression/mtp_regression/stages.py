@@ -114,7 +114,7 @@ def run_stages(
         if Stage.NATIVE in stages:
             with _stage(bridge, folder, Stage.NATIVE, world.rank) as outcome:
                 config = json.loads(Path(checkpoint, "config.json").read_text(encoding="utf-8"))
-                text = TextGeometry.from_config(config["text_config"])
+                text = TextGeometry.from_config(config.get("text_config", config))
                 expected = oracle.routed_experts(source, text, parallel, bridge.coordinates())
                 actual = {
                     name: RawTensor.from_torch(parameter)

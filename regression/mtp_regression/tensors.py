@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +9,11 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
 
-from mtp_fixtures.writer import INDEX_NAME
+from mtp_bridge_patch.index import read_checkpoint
+from mtp_bridge_patch.untrusted import CheckpointError
+
+__all__ = ["DTYPES", "CheckpointError", "RawTensor", "read_folder"]
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype(np.float64),
@@ -43,10 +43,6 @@ _TORCH_NAMES = {
     "torch.uint8": "U8",
     "torch.bool": "BOOL",
 }
-
-
-class CheckpointError(ValueError):
-    """A checkpoint folder that cannot be read as one checkpoint."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,70 +97,11 @@ def read_folder(folder: Path) -> dict[str, RawTensor]:
     Raises:
         CheckpointError: Every contradiction between index and shards, and every unreadable shard.
     """
-    index_path = folder / INDEX_NAME
-    weight_map: dict[str, str] | None = None
-    if index_path.exists():
-        weight_map = _weight_map(index_path)
-        shard_names = sorted(set(weight_map.values()))
-    else:
-        shard_names = sorted(path.name for path in folder.glob("*.safetensors"))
-    problems: list[str] = []
+    headers = read_checkpoint(folder)
     tensors: dict[str, RawTensor] = {}
-    shard_of: dict[str, str] = {}
-    for shard_name in shard_names:
-        path = folder / shard_name
-        if path.resolve().parent != folder.resolve():
-            problems.append(f"{shard_name!r} is outside the folder")
-            continue
-        try:
-            shard = _read_shard(path)
-        except (OSError, SafetensorError) as error:
-            problems.append(f"{shard_name}: {error}")
-            continue
-        problems += [
-            f"{name} is in {shard_of[name]} and in {shard_name}" for name in shard if name in tensors
-        ]
-        tensors |= shard
-        shard_of |= dict.fromkeys(shard, shard_name)
-    if weight_map is not None and not problems:
-        problems += _index_problems(weight_map, shard_of)
-    if not tensors and not problems:
-        problems.append("no safetensors file")
-    if problems:
-        shown = "; ".join(problems[:5]) + (" ..." if len(problems) > 5 else "")
-        raise CheckpointError(f"{folder}: {len(problems)} problems: {shown}")
+    for file, shard in headers.shards.items():
+        content = np.asarray(np.memmap(headers.folder / file, np.uint8, mode="r"))
+        data = content[shard.data_start :]
+        for name, (dtype, shape, begin, end) in shard.tensors.items():
+            tensors[name] = RawTensor(dtype, shape, data[begin:end])
     return tensors
-
-
-def _weight_map(index_path: Path) -> dict[str, str]:
-    try:
-        weight_map = json.loads(index_path.read_text(encoding="utf-8"))["weight_map"]
-        if all(isinstance(shard_name, str) for shard_name in weight_map.values()):
-            return dict(weight_map)
-    except (ValueError, LookupError, TypeError, AttributeError):
-        pass
-    raise CheckpointError(f"{index_path} has no weight_map of tensor names to file names")
-
-
-def _read_shard(path: Path) -> dict[str, RawTensor]:
-    with safe_open(path, framework="numpy") as file:  # checks the header against the file's size
-        names = file.keys()
-    with path.open("rb") as shard:
-        header_size = int.from_bytes(shard.read(8), "little")
-        header: Mapping[str, Any] = json.loads(shard.read(header_size))
-    data = np.memmap(path, np.uint8, mode="r", offset=8 + header_size) if names else np.empty(0, np.uint8)
-    tensors = {}
-    for name in names:
-        begin, end = header[name]["data_offsets"]
-        tensors[name] = RawTensor(header[name]["dtype"], tuple(header[name]["shape"]), data[begin:end])
-    return tensors
-
-
-def _index_problems(weight_map: Mapping[str, str], shard_of: Mapping[str, str]) -> list[str]:
-    problems = [f"{name} is in no shard" for name in weight_map if name not in shard_of]
-    for name, shard_name in shard_of.items():
-        if name not in weight_map:
-            problems.append(f"{name} of {shard_name} is not in the index")
-        elif weight_map[name] != shard_name:
-            problems.append(f"the index puts {name} into {weight_map[name]}, it is in {shard_name}")
-    return problems

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtp_fixtures import preset
+from mtp_fixtures import Scale, preset
 from mtp_regression.oracle import routed_experts
 from mtp_regression.parallel import GRID, Coordinates, Parallel
 from mtp_regression.tensors import read_folder
 
-TEXT = preset("qwen3.6-35b-a3b").geometry.text
+TEXT = preset("qwen3.6-35b-a3b").geometry(Scale.TINY).text
 
 
 def test_slices_by_hand(checkpoints: dict[str, Path]) -> None:
@@ -31,9 +31,9 @@ def test_slices_by_hand(checkpoints: dict[str, Path]) -> None:
         down = source[f"{layer}.mlp.experts.down_proj"].array()[3]
         fc1 = held[f"{name}.mlp.experts.linear_fc1.weight1"].array()  # second of experts 2 and 3
         fc2 = held[f"{name}.mlp.experts.linear_fc2.weight1"].array()
-        assert fc1.shape == (40, 88)
-        assert np.array_equal(fc1, np.concatenate([gate_up[20:40], gate_up[60:80]]))
-        assert np.array_equal(fc2, down[:, 20:40])
+        assert fc1.shape == (136, 168)
+        assert np.array_equal(fc1, np.concatenate([gate_up[68:136], gate_up[204:272]]))
+        assert np.array_equal(fc2, down[:, 68:136])
     assert len(held) == 3 * 2 * 2
 
 

@@ -1,6 +1,6 @@
 """Times the same cases under plain torchrun and under the kit's fork server, side by side.
 
-    python -m mtp_regression.bench [PARALLEL ...]
+    python -m mtp_regression.bench_roundtrip [PARALLEL ...]
 
 Under torchrun every rank of every case imports the bridge anew; here the fork server has imported it
 once, which is not counted, and is shown apart.
