@@ -9,10 +9,12 @@
 it, or applying the patch, imports nothing outside the standard library.
 """
 
-from mtp_bridge_patch.detection import ExpertLayout, LayoutError, mtp_expert_layout
+from mtp_bridge_patch.detection import mtp_expert_layout
+from mtp_bridge_patch.expert_layout import ExpertLayout
 from mtp_bridge_patch.fix import Fix
 from mtp_bridge_patch.patch import Status, applied, apply, patched, revert
 from mtp_bridge_patch.releases import UnsupportedRelease
+from mtp_bridge_patch.report import LayoutError
 
 __all__ = [
     "ExpertLayout",

@@ -8,34 +8,15 @@ which layout a checkpoint has; names of models or folders are never looked at, a
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cached_property
 from types import MappingProxyType
 
+from mtp_bridge_patch.expert_keys import listed
+from mtp_bridge_patch.expert_layout import ExpertLayout
+from mtp_bridge_patch.report import LayoutError
+
 # Every key of an MTP layer holds this; a plain search for it spares all other keys the regular expressions.
 _MTP_LAYERS = "mtp.layers."
-
-# How many keys of each layout an error shows.
-_SHOWN = 3
-
-
-class ExpertLayout(StrEnum):
-    """How the routed experts of a block are stored.
-
-    With E experts of width I and hidden size H, PACKED is one tensor ``gate_up_proj`` of shape [E, 2 x I, H]
-    (the gate above the up projection) and one ``down_proj`` of shape [E, H, I]; PER_EXPERT is three matrices
-    an expert, ``gate_proj`` and ``up_proj`` of shape [I, H] and ``down_proj`` of shape [H, I]; FP8_PER_EXPERT
-    is PER_EXPERT in E4M3, with a ``weight_scale_inv`` a matrix, one number for each block of 128 x 128.
-    """
-
-    PACKED = "packed"
-    PER_EXPERT = "per-expert"
-    FP8_PER_EXPERT = "fp8-per-expert"
-    ABSENT = "absent"
-
-
-class LayoutError(ValueError):
-    """The keys of a checkpoint contradict each other about the layout of its experts."""
 
 
 @dataclass(frozen=True)
@@ -104,15 +85,7 @@ def mtp_expert_layout(keys: Iterable[str], *, checkpoint: str = "the checkpoint"
                     found[table.layout].append(key)
     present = {layout: names for layout, names in found.items() if names}
     if len(present) > 1:
-        raise LayoutError(_both_layouts(present, checkpoint))
+        raise LayoutError(
+            checkpoint, [f"MTP experts, {layout}: {listed(keys)}" for layout, keys in present.items()]
+        )
     return next(iter(present), ExpertLayout.ABSENT)
-
-
-def _both_layouts(present: Mapping[ExpertLayout, list[str]], checkpoint: str) -> str:
-    lines = [f"{checkpoint} stores routed MTP experts in both layouts, so it is not clear which are meant:"]
-    for layout, names in present.items():
-        shown = ", ".join(names[:_SHOWN])
-        more = f", and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-        lines.append(f"  {layout}: {len(names)} {'key' if len(names) == 1 else 'keys'}: {shown}{more}")
-    lines.append("Remove the keys of one layout (from the index too), or write the checkpoint anew.")
-    return "\n".join(lines)

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from mtp_bridge_patch.detection import MTP_PACKED, ExpertLayout, mtp_expert_layout
+from mtp_bridge_patch.detection import MTP_PACKED, mtp_expert_layout
+from mtp_bridge_patch.expert_layout import ExpertLayout
 from mtp_bridge_patch.fix import Fix
 
 _EXPERTS = "language_model.mtp.layers.*.mtp_model_layer.mlp.experts."

@@ -77,11 +77,11 @@ def test_no_other_key_counts(other: str) -> None:
 
 
 def test_names_of_the_layouts() -> None:
-    assert [str(layout) for layout in ExpertLayout] == ["packed", "per-expert", "absent"]
+    assert [str(layout) for layout in ExpertLayout] == ["packed", "per-expert", "fp8-per-expert", "absent"]
 
 
 def test_key_tables_are_complete_and_frozen() -> None:
-    assert {table.layout for table in MTP_KEY_TABLES} == set(ExpertLayout) - {ExpertLayout.ABSENT}
+    assert {table.layout for table in MTP_KEY_TABLES} == {ExpertLayout.PACKED, ExpertLayout.PER_EXPERT}
     for table in MTP_KEY_TABLES:
         with pytest.raises(TypeError):
             table.projections["gate"] = ""  # type: ignore[index]
@@ -115,7 +115,7 @@ def test_both_layouts_are_an_error(keys: list[str]) -> None:
     lines = str(caught.value).splitlines()
     for line, table in zip(lines[1:3], (MTP_PACKED, MTP_PER_EXPERT), strict=True):
         own = [key for key in keys if table.regex.fullmatch(key)]
-        assert line.startswith(f"  {table.layout}: {len(own)} key")
+        assert line.startswith(f"  MTP experts, {table.layout}: {len(own)} key")
         assert all(key in line for key in own[:3])
 
 
@@ -124,11 +124,11 @@ def test_error_counts_shows_and_advises() -> None:
     with pytest.raises(LayoutError) as caught:
         mtp_expert_layout([*keys, "mtp.layers.0.mlp.experts.down_proj"], checkpoint="/models/tiny")
     assert str(caught.value) == (
-        "/models/tiny stores routed MTP experts in both layouts, so it is not clear which are meant:\n"
-        "  packed: 1 key: mtp.layers.0.mlp.experts.down_proj\n"
-        "  per-expert: 8 keys: mtp.layers.1.mlp.experts.0.up_proj.weight, "
-        "mtp.layers.1.mlp.experts.1.up_proj.weight, mtp.layers.1.mlp.experts.2.up_proj.weight, and 5 more\n"
-        "Remove the keys of one layout (from the index too), or write the checkpoint anew."
+        "/models/tiny is inconsistent:\n"
+        "  MTP experts, packed: 1 key (mtp.layers.0.mlp.experts.down_proj)\n"
+        "  MTP experts, per-expert: 8 keys (mtp.layers.1.mlp.experts.0.up_proj.weight, "
+        "mtp.layers.1.mlp.experts.1.up_proj.weight, mtp.layers.1.mlp.experts.2.up_proj.weight and 5 more)\n"
+        "Write the checkpoint anew, or correct its keys (those of the index too) or its config."
     )
 
 

@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from mtp_bridge_patch.detection import ExpertLayout
+from mtp_bridge_patch.expert_layout import ExpertLayout
 from mtp_bridge_patch.untrusted import CheckpointError
 from mtp_fixtures import PRESETS, CheckpointSpec, Scale, Sharding, ValueRange, Variant, preset
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from mtp_fixtures.faults import Fault
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else.")]
 
@@ -69,14 +71,7 @@ def faults(as_json: Json = False) -> None:
     from mtp_fixtures.faults import FAULTS
 
     if as_json:
-        print(
-            json.dumps(
-                [
-                    {"fault": name, "what": fault.description, "expected": fault.expected}
-                    for name, fault in FAULTS.items()
-                ]
-            )
-        )
+        print(json.dumps([_fault_fields(name, fault) for name, fault in FAULTS.items()]))
         return
     from rich.table import Table
 
@@ -150,12 +145,14 @@ def generate(
             if fault is None:
                 written = spec.write(folder, sparse=sparse, manifest=manifest, progress=advance)
             else:
-                written = _write_faulty(spec, fault, folder, sparse=sparse)
+                written = _write_faulty(spec, fault, folder, sparse=sparse, manifest=manifest)
     except FileExistsError as error:
         raise typer.BadParameter(str(error), param_hint="FOLDER") from None
     except (OSError, ValueError) as error:
         fail(str(error))
-    if as_json:
+    if fault is not None:
+        _say_fault(written, fault, as_json=as_json)
+    elif as_json:
         print(json.dumps({"folder": str(written), "tensors": len(spec.tensors), "bytes": size}))
     else:
         what = "holes" if sparse else "bytes"
@@ -197,14 +194,28 @@ def fail(message: str) -> NoReturn:
     raise typer.Exit(2) from None
 
 
-def _write_faulty(spec: CheckpointSpec, fault: str, folder: Path, *, sparse: bool) -> Path:
+def _write_faulty(spec: CheckpointSpec, fault: str, folder: Path, *, sparse: bool, manifest: bool) -> Path:
     from mtp_fixtures.faults import FAULTS, write_faulty
 
     if fault not in FAULTS:
         raise typer.BadParameter(f"{fault!r} is none of {', '.join(FAULTS)}", param_hint="--fault")
     if sparse:
         raise typer.BadParameter("a faulty checkpoint has bytes; leave --sparse out", param_hint="--fault")
-    return write_faulty(spec, fault, folder)
+    return write_faulty(spec, fault, folder, manifest=manifest)
+
+
+def _say_fault(folder: Path, name: str, *, as_json: bool) -> None:
+    from mtp_fixtures.faults import FAULTS
+
+    fault = FAULTS[name]
+    if as_json:
+        print(json.dumps({"folder": str(folder), **_fault_fields(name, fault)}))
+    else:
+        print(f"{folder}: {fault.description}\nA loader should say: {fault.expected}")
+
+
+def _fault_fields(name: str, fault: Fault) -> dict[str, str]:
+    return {"fault": name, "what": fault.description, "expected": fault.expected}
 
 
 _SHOWN_FROM = 500_000_000  # bytes; less is written before a bar could be read

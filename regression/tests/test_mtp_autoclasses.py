@@ -1,82 +1,32 @@
 """Transformers' auto classes take a generated checkpoint as they take a published one."""
 
-import json
-import shutil
-import unicodedata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
-from mtp_fixtures.tokenizer import tokenizer_files
+from mtp_fixtures import PRESETS, Scale
+from mtp_fixtures.plugin import MakeCheckpoint
 
-TINY, REAL = 640, 248320
+from .transformers_models import load, one_thread  # noqa: F401 - one is a fixture
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+TINY = 640
 CHAT = [
     {"role": "system", "content": "Be brief."},
     {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "Where is\nthis?"}]},
     {"role": "assistant", "content": "Café"},
     {"role": "user", "content": [{"type": "text", "text": "And "}, {"type": "video"}]},
 ]
-CHAT_TEXT = (
-    "<|im_start|>system\nBe brief.<|im_end|>\n"
-    "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>Where is\nthis?<|im_end|>\n"
-    "<|im_start|>assistant\nCafé<|im_end|>\n"
-    "<|im_start|>user\nAnd <|vision_start|><|video_pad|><|vision_end|><|im_end|>\n"
-)
-
-# NFC never changes for what Unicode 3.2 had; later marks reorder only where the tables are new enough.
-TEXT = st.text(
-    st.characters(exclude_categories=["Cs", "Cn"]).filter(
-        lambda character: unicodedata.ucd_3_2_0.category(character) != "Cn"
-    )
-)
-MARK = "\u0316"  # a combining mark that composes with nothing
-# What merges, what contracts, and what the two split patterns in use treat differently.
-PIECES = [
-    "'",
-    "s",
-    "a",
-    "re",
-    "ve",
-    "Ha",
-    "ha",
-    "co",
-    "b",
-    " ",
-    "\n",
-    "!",
-    "1",
-    MARK,
-    "e\u0301",
-    "漢",
-    "😀",
-    "\0",
-]
-TRICKY = st.lists(st.sampled_from(PIECES)).map("".join)
-
 # Transformers 5.12 makes a NumPy array of a tensor in a way that NumPy 2 warns of.
 makes_tensors = pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword")
 
 
-def complete(folder: Path, vocab_size: int) -> Path:
-    """Add the tokenizer's files that the checkpoint lacks."""
-    for name, text in tokenizer_files(vocab_size).items():
-        if not (folder / name).exists():
-            (folder / name).write_text(text, encoding="utf-8")
-    return folder
-
-
 @pytest.fixture(scope="module", params=["qwen3.5-35b-a3b", "qwen3.6-35b-a3b"])
-def folder(
-    request: pytest.FixtureRequest, checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    copy = tmp_path_factory.mktemp("complete")
-    for file in checkpoints[request.param].iterdir():
-        shutil.copyfile(file, copy / file.name)
-    return complete(copy, TINY)
+def folder(request: pytest.FixtureRequest, make_checkpoint: MakeCheckpoint) -> Path:
+    return make_checkpoint(request.param)
 
 
 @pytest.fixture(scope="module")
@@ -88,52 +38,18 @@ def processor(folder: Path) -> Any:
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> Any:
-    from transformers import AutoModelForImageTextToText
-
-    return AutoModelForImageTextToText.from_pretrained(folder, dtype="auto")
+    return load(folder, "AutoModelForImageTextToText")
 
 
-@pytest.fixture(scope="module", params=[TINY, REAL])
-def vocab_size(request: pytest.FixtureRequest) -> int:
-    return request.param
+@pytest.mark.parametrize("name", PRESETS)
+def test_config_names_the_tokenizers_ids(name: str, make_checkpoint: MakeCheckpoint) -> None:
+    from transformers import AutoConfig, AutoProcessor, AutoTokenizer
 
-
-@pytest.fixture(scope="module")
-def tokenizer_folder(
-    vocab_size: int, checkpoints: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
-) -> Path:
-    """A tokenizer, and the configuration that AutoTokenizer asks for; no weights."""
-    config = json.loads((checkpoints["qwen3.6-35b-a3b"] / "config.json").read_text())
-    config["text_config"]["vocab_size"] = vocab_size
-    folder = tmp_path_factory.mktemp("tokenizer")
-    (folder / "config.json").write_text(json.dumps(config))
-    return complete(folder, vocab_size)
-
-
-@pytest.fixture(scope="module")
-def tokenizers(tokenizer_folder: Path) -> list[Any]:
-    """What transformers may choose, by release: classes with either split pattern, or no class at all."""
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
-    from transformers.models.qwen2.tokenization_qwen2 import Qwen2Tokenizer
-    from transformers.models.qwen3_5.tokenization_qwen3_5 import Qwen3_5Tokenizer
-
-    return [
-        AutoTokenizer.from_pretrained(tokenizer_folder),
-        Qwen2Tokenizer.from_pretrained(tokenizer_folder),
-        Qwen3_5Tokenizer.from_pretrained(tokenizer_folder),
-        PreTrainedTokenizerFast(
-            tokenizer_file=str(tokenizer_folder / "tokenizer.json"), clean_up_tokenization_spaces=False
-        ),
-    ]
-
-
-def test_config_names_the_tokenizers_ids(folder: Path, processor: Any) -> None:
-    from transformers import AutoConfig, AutoTokenizer, GenerationConfig
-
+    folder = make_checkpoint(name)
     config = AutoConfig.from_pretrained(folder)
-    generation = GenerationConfig.from_pretrained(folder)
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    assert config.model_type == "qwen3_5_moe"
+    processor = AutoProcessor.from_pretrained(folder)
+    assert config.model_type == ("qwen3_5_moe" if PRESETS[name].is_moe else "qwen3_5")
     assert config.text_config.vocab_size == TINY
     named = {
         "<|image_pad|>": config.image_token_id,
@@ -143,128 +59,39 @@ def test_config_names_the_tokenizers_ids(folder: Path, processor: Any) -> None:
         "<|endoftext|>": config.text_config.eos_token_id,
     }
     assert {token: tokenizer.convert_tokens_to_ids(token) for token in named} == named
-    assert generation.eos_token_id == [tokenizer.eos_token_id, tokenizer.pad_token_id]
-    assert generation.bos_token_id == generation.pad_token_id == tokenizer.pad_token_id
     assert (tokenizer.eos_token, tokenizer.pad_token) == ("<|im_end|>", "<|endoftext|>")
     assert (tokenizer.bos_token, tokenizer.unk_token) == (None, None)
-    assert (processor.image_token_id, processor.video_token_id) == (
-        config.image_token_id,
-        config.video_token_id,
-    )
+    assert type(processor).__name__ == "Qwen3VLProcessor"
+    assert processor.image_token_id == config.image_token_id
+    assert processor.video_token_id == config.video_token_id
 
 
-def test_special_tokens_have_the_published_distance_from_the_end(
-    tokenizers: list[Any], vocab_size: int
-) -> None:
-    published = {
-        "<|endoftext|>": 248044,
-        "<|im_start|>": 248045,
-        "<|im_end|>": 248046,
-        "<|vision_start|>": 248053,
-        "<|vision_end|>": 248054,
-        "<|image_pad|>": 248056,
-        "<|video_pad|>": 248057,
-        "<|fim_pad|>": 248063,
-        "<|repo_name|>": 248064,
-        "<|file_sep|>": 248065,
-        "<think>": 248068,
-        "</think>": 248069,
-    }
-    for tokenizer in tokenizers:
-        assert tokenizer.vocab_size == vocab_size - 276
-        assert sorted(tokenizer.get_vocab().values()) == list(range(vocab_size - 250))
-        ids = tokenizer("ha".join(published), add_special_tokens=False).input_ids
-        assert ids[::2] == [number - REAL + vocab_size for number in published.values()]
-        assert set(ids[1::2]) == {256 + 4 * 5}  # h is the fifth of the consonants
+@pytest.mark.parametrize("name", PRESETS)
+def test_text_only(name: str, make_checkpoint: MakeCheckpoint) -> None:
+    """There is no processor: AutoProcessor falls back to the tokenizer."""
+    from transformers import AutoConfig, AutoProcessor, AutoTokenizer
+
+    folder = make_checkpoint(name, text_only=True)
+    config = AutoConfig.from_pretrained(folder)
+    text = PRESETS[name].geometry(Scale.TINY).text
+    assert config.model_type == ("qwen3_5_moe_text" if PRESETS[name].is_moe else "qwen3_5_text")
+    assert (config.vocab_size, config.hidden_size) == (TINY, text.hidden_size)
+    tokenizer, processor = (auto.from_pretrained(folder) for auto in (AutoTokenizer, AutoProcessor))
+    assert config.eos_token_id == tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    assert type(processor) is type(tokenizer)
+    assert processor.get_vocab() == tokenizer.get_vocab()
 
 
-@pytest.mark.parametrize(
-    ("text", "tokens", "ids"),
-    [
-        ("we have coffee", ["we", "Ġha", "ve", "Ġco", "f", "fe", "e"], [312, 332, 307, 323, 69, 267, 68]),
-        ("é\n\0", ["Ã", "©", "Ċ", "Ā"], [127, 102, 198, 188]),
-        ("e\u0301", ["Ã", "©"], [127, 102]),
-        ("<think>a</think>", ["<think>", "a", "</think>"], None),
-    ],
-)
-def test_tokens_of_a_text(tokenizers: list[Any], text: str, tokens: list[str], ids: list[int] | None) -> None:
-    for tokenizer in tokenizers:
-        assert tokenizer.tokenize(text) == tokens
-        assert ids is None or tokenizer(text).input_ids == ids
+@pytest.mark.parametrize("name", [name for name, preset in PRESETS.items() if preset.temperature])
+def test_generation_config(name: str, make_checkpoint: MakeCheckpoint) -> None:
+    from transformers import AutoTokenizer, GenerationConfig
 
-
-@settings(deadline=None)
-@example(text=MARK + "'sa")
-@example(text="ha !")
-@example(text="".join(map(chr, range(256))))
-@given(text=TEXT | TRICKY)
-def test_every_text_comes_back(tokenizers: list[Any], text: str) -> None:
-    ids = tokenizers[0](text).input_ids
-    assert all(number < TINY - 276 for number in ids)
-    for tokenizer in tokenizers:
-        assert tokenizer(text).input_ids == ids
-        assert tokenizer.decode(ids) == unicodedata.normalize("NFC", text)
-
-
-def test_vocabulary_files_say_the_same(tokenizer_folder: Path) -> None:
-    """What a reader that knows no tokenizer.json reads."""
-    from tokenizers.models import BPE
-
-    vocab, merges = BPE.read_file(str(tokenizer_folder / "vocab.json"), str(tokenizer_folder / "merges.txt"))
-    model = json.loads((tokenizer_folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]
-    assert vocab == model["vocab"]
-    assert [list(pair) for pair in merges] == model["merges"]
-    assert len(merges) == 108
-
-
-def test_every_id_can_be_decoded(tokenizers: list[Any]) -> None:
-    """A model may choose any row of its embedding."""
-    tokenizer = tokenizers[0]
-    assert isinstance(tokenizer.decode(list(range(TINY))), str)
-    assert (
-        tokenizer.decode(tokenizer("ha<|im_end|><think>co").input_ids, skip_special_tokens=True)
-        == "ha<think>co"
-    )
-    assert "�" in tokenizer.decode([127])
-
-
-def test_saved_tokenizer_is_the_same(
-    tokenizers: list[Any], tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    from transformers import AutoTokenizer
-
-    tokenizers[0].save_pretrained(tmp_path)
-    again = AutoTokenizer.from_pretrained(tmp_path)
-    assert again.get_vocab() == tokenizers[0].get_vocab()
-    assert again.apply_chat_template(CHAT, tokenize=False) == CHAT_TEXT
-    assert "holes" not in "".join(capfd.readouterr())
-
-
-def test_chat_template(tokenizers: list[Any]) -> None:
-    tokenizer = tokenizers[0]
-    assert tokenizer.apply_chat_template(CHAT, tokenize=False) == CHAT_TEXT
-    prompt = tokenizer.apply_chat_template(CHAT, tokenize=False, add_generation_prompt=True)
-    assert prompt == CHAT_TEXT + "<|im_start|>assistant\n"
-    assert tokenizer.apply_chat_template(CHAT).input_ids == tokenizer(CHAT_TEXT).input_ids
-    assert tokenizer.apply_chat_template([{"role": "user", "content": " <b>\n"}], tokenize=False) == (
-        "<|im_start|>user\n <b>\n<|im_end|>\n"
-    )
-
-
-@pytest.mark.parametrize(
-    ("message", "problem"),
-    [
-        ({"role": "tool", "content": "1"}, "not tool"),
-        ({"role": "user", "content": [{"type": "audio"}]}, "not audio"),
-    ],
-)
-def test_chat_template_refuses_what_it_does_not_know(
-    tokenizers: list[Any], message: dict[str, Any], problem: str
-) -> None:
-    from jinja2 import TemplateError
-
-    with pytest.raises(TemplateError, match=problem):
-        tokenizers[0].apply_chat_template([message], tokenize=False)
+    folder = make_checkpoint(name)
+    generation = GenerationConfig.from_pretrained(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    assert generation.eos_token_id == [tokenizer.eos_token_id, tokenizer.pad_token_id]
+    assert generation.bos_token_id == generation.pad_token_id == tokenizer.pad_token_id
+    assert generation.temperature == PRESETS[name].temperature
 
 
 # 320 x 208 pixels are kept: 80 x 52 patches of 4 x 4. 100 x 100 are fewer than the 65536 that the
