@@ -66,6 +66,25 @@ class LayoutReport:
         """Number of MTP layers of which there are tensors."""
         return len(self.mtp)
 
+    def __str__(self) -> str:
+        """Return the report as lines of text."""
+        experts = "" if self.num_experts is None else f", {self.num_experts} experts"
+        declared = "" if self.mtp_layers_declared is None else f", {self.mtp_layers_declared} declared"
+        lines = [
+            self.checkpoint,
+            f"  decoder  {_experts(self.decoder)}{experts}",
+            f"  MTP      {_layers(self.mtp_layers_found)}{declared}, {_experts(self.mtp)}",
+        ]
+        if self.dtypes:
+            lines.append(
+                f"  dtypes   {', '.join(f'{count} {dtype}' for dtype, count in self.dtypes.items())}"
+            )
+        if self.float32:
+            names = ", ".join(f"{name} ({count})" for name, count in self.float32.items())
+            lines.append(f"  F32      {names}")
+        lines += [f"  problem  {problem}" for problem in self.problems] or ["  consistent"]
+        return "\n".join(lines)
+
     def require_consistent(self) -> "LayoutReport":
         """Return the report.
 
@@ -80,6 +99,16 @@ class LayoutReport:
         """Return the report as JSON has it."""
         common = {"decoder_layout": self.decoder_layout, "mtp_layout": self.mtp_layout}
         return {**asdict(self), **common, "mtp_layers_found": self.mtp_layers_found}
+
+
+def _layers(number: int) -> str:
+    return f"{number} layer{'s' * (number != 1)}"
+
+
+def _experts(layouts: Mapping[int, ExpertLayout]) -> str:
+    """Say in which layouts routed experts are stored, and in how many layers each."""
+    counts = Counter(layout for layout in layouts.values() if layout is not ExpertLayout.ABSENT)
+    return ", ".join(f"{layout} in {_layers(n)}" for layout, n in counts.items()) or "no routed experts"
 
 
 def _common(layouts: Mapping[int, ExpertLayout]) -> ExpertLayout:

@@ -104,7 +104,8 @@ def test_config_without_checkpoint_is_left_to_upstream(bridge_module: ModuleType
 def test_both_layouts_stop_before_anything_is_loaded(
     bridge_module: ModuleType, checkpoint: Checkpoint
 ) -> None:
-    with pytest.raises(mtp_bridge_patch.LayoutError, match=r"(?s)checkpoint /models/tiny is inconsistent.*packed.*per-expert"):
+    message = r"(?s)checkpoint /models/tiny is inconsistent.*packed.*per-expert"
+    with pytest.raises(mtp_bridge_patch.LayoutError, match=message):
         bridge_module.Qwen35VLMoEBridge().build_conversion_tasks(checkpoint(*PACKED, *PER_EXPERT), [])
 
 

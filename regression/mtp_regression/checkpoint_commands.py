@@ -185,6 +185,31 @@ def verify(
     raise typer.Exit(1 if differences else 0)
 
 
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A checkpoint's folder, or one safetensors file.")],
+    index_only: Annotated[
+        bool, typer.Option("--index-only", help="Look at the names in the index alone: no shapes, no dtypes.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Tell how a checkpoint stores its routed experts; no tensor is read.
+
+    Exits with 0 if keys, shapes and config agree, with 1 and every contradiction if they do not, and with 2
+    if it cannot be read.
+    """
+    from mtp_bridge_patch.inspection import inspect as report_of
+
+    try:
+        report = report_of(path, index_only=index_only)
+    except CheckpointError as error:
+        fail(str(error))
+    if as_json:
+        print(json.dumps(report.as_json()))
+    else:
+        print(report)
+    raise typer.Exit(1 if report.problems else 0)
+
+
 def fail(message: str) -> NoReturn:
     """Print why a command could not run, and exit with 2."""
     from rich.console import Console

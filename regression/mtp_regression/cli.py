@@ -28,6 +28,7 @@ for _command in (
     checkpoint_commands.presets,
     checkpoint_commands.generate,
     checkpoint_commands.verify,
+    checkpoint_commands.inspect,
     checkpoint_commands.faults,
 ):
     app.command()(_command)
