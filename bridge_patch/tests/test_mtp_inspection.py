@@ -203,6 +203,14 @@ def test_wrong_shape_of_a_scale_is_named(make_checkpoint: Any) -> None:
     assert key in problem
 
 
+def test_half_a_row_of_gate_and_up_is_named(make_checkpoint: Any) -> None:
+    tensors = dict(read_checkpoint(make_checkpoint("qwen3.6-35b-a3b")).tensors)
+    key = "mtp.layers.0.mlp.experts.gate_up_proj"
+    tensors[key] = tensors[key]._replace(shape=(8, 273, 168))
+    (problem,) = inspect(tensors).problems
+    assert f"{key} BF16 [8, 273, 168]" in problem
+
+
 def test_huge_numbers_cost_nothing() -> None:
     """An expert's number is no reason to list all below it."""
     (problem,) = inspect(
