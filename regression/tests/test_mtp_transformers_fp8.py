@@ -33,6 +33,11 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 FP8 = [name for name, preset in PRESETS.items() if preset.quantized]
 DENSE = [name for name in FP8 if not PRESETS[name].is_moe]
 MOE = [name for name in FP8 if PRESETS[name].is_moe]
+QUANTIZED = {
+    *("q_proj", "k_proj", "v_proj", "o_proj", "in_proj_qkv", "in_proj_z", "out_proj"),
+    *("gate_proj", "up_proj", "down_proj"),
+}
+"""Linear layers that the published FP8 releases quantize: attention, MLP and experts, of MTP as well."""
 FORMS = pytest.mark.parametrize(
     ("auto", "text_only"),
     [("AutoModelForImageTextToText", False), ("AutoModelForCausalLM", False), ("AutoModelForCausalLM", True)],
@@ -85,6 +90,7 @@ def test_weights_are_those_of_the_bf16_release(name: str, make_checkpoint: MakeC
         key.removesuffix(SCALE) for key in scales
     }
     assert after.keys() - scales == before.keys()
+    assert scales == {key + SCALE for key in before if key.split(".")[-2] in QUANTIZED}
     for key, weight in before.items():
         if key + SCALE not in scales:
             assert after[key].dtype == torch.bfloat16, key

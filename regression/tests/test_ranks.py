@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -173,7 +174,9 @@ if __name__ == "__main__":
             pass
 """)
     environ = os.environ | {"PYTHONPATH": str(HERE)}
-    with subprocess.Popen([sys.executable, script], cwd=tmp_path, env=environ) as caller:
+    # A shell's background job, as a test run may be one, is born deaf to Ctrl-C.
+    hear = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen([sys.executable, script], cwd=tmp_path, env=environ, preexec_fn=hear) as caller:
         try:
             for folder, how in ("interrupted", signal.SIGINT), ("killed", signal.SIGKILL):
                 limit = time.monotonic() + LONG
