@@ -11,20 +11,26 @@ it, or applying the patch, imports nothing outside the standard library.
 
 from mtp_bridge_patch.detection import mtp_expert_layout
 from mtp_bridge_patch.expert_layout import ExpertLayout
-from mtp_bridge_patch.fix import Fix
-from mtp_bridge_patch.patch import Status, applied, apply, patched, revert
+from mtp_bridge_patch.fix import Fix, Need
+from mtp_bridge_patch.inspection import inspect
+from mtp_bridge_patch.patch import FIXES, Status, applied, apply, patched, revert, status_of
 from mtp_bridge_patch.releases import UnsupportedRelease
-from mtp_bridge_patch.report import LayoutError
+from mtp_bridge_patch.report import LayoutError, LayoutReport
 
 __all__ = [
+    "FIXES",
     "ExpertLayout",
     "Fix",
     "LayoutError",
+    "LayoutReport",
+    "Need",
     "Status",
     "UnsupportedRelease",
     "applied",
     "apply",
+    "inspect",
     "mtp_expert_layout",
     "patched",
     "revert",
+    "status_of",
 ]

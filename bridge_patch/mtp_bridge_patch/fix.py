@@ -1,13 +1,31 @@
 """What a fix states about itself. Each fix has a module of its own and is listed in ``patch.FIXES``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from types import ModuleType
 
-from mtp_bridge_patch.releases import UnsupportedRelease, is_at_least, public_release
+from mtp_bridge_patch.releases import is_at_least, public_release
+
+Install = Callable[[ModuleType], Callable[[], None]]
+"""Changes a module, once it is imported, and returns what puts it back as it was."""
 
 
-@dataclass(frozen=True)
+class Need(StrEnum):
+    """What a release has to do with a fix.
+
+    Attributes:
+        APPLIES: It has the failure, and the fix has been checked on it.
+        NOT_NEEDED: The failure is mended upstream.
+        NOT_AVAILABLE: The fix has not been checked on it.
+    """
+
+    APPLIES = "applies"
+    NOT_NEEDED = "not needed"
+    NOT_AVAILABLE = "not available"
+
+
+@dataclass(frozen=True, eq=False)
 class Fix:
     """One change to Megatron-Bridge.
 
@@ -15,30 +33,29 @@ class Fix:
         id: Short name.
         failure: The failure that it removes, in one sentence.
         releases: Releases that have the failure, and on which the fix has been checked.
-        fixed_since: First upstream release without the failure.
-        module: Upstream module that is changed, by its import name.
-        install: Changes that module, once it is imported, and returns what puts it back as it was.
+        fixed_since: First upstream release without the failure; None if there is none yet.
+        modules: Upstream modules that are changed, by their import names, and what changes each. One that a
+            release does not have is left out.
     """
 
     id: str
     failure: str
     releases: tuple[str, ...]
-    fixed_since: str
-    module: str
-    install: Callable[[ModuleType], Callable[[], None]]
+    fixed_since: str | None
+    modules: Mapping[str, Install]
 
-    def is_needed(self, version: str | None) -> bool:
-        """Tell whether an installed version of Megatron-Bridge has the failure; None is not installed.
+    def need(self, version: str) -> Need:
+        """Tell what an installed version of Megatron-Bridge has to do with the fix."""
+        if public_release(version) in self.releases:
+            return Need.APPLIES
+        if self.fixed_since is not None and is_at_least(version, self.fixed_since):
+            return Need.NOT_NEEDED
+        return Need.NOT_AVAILABLE
 
-        Raises:
-            UnsupportedRelease: The version is neither one of ``releases`` nor ``fixed_since`` or later.
-        """
-        if version is not None and public_release(version) in self.releases:
-            return True
-        if version is not None and is_at_least(version, self.fixed_since):
-            return False
-        installed = "is not installed" if version is None else f"{version} is not a known release"
-        raise UnsupportedRelease(
-            f"megatron-bridge {installed}: {self.id} is made for {', '.join(self.releases)} "
-            f"and not needed since {self.fixed_since}. Install one of these."
-        )
+    def about(self, need: Need) -> str:
+        """Say the need in a few words."""
+        if need is Need.NOT_NEEDED:
+            return f"not needed: fixed upstream since {self.fixed_since}"
+        if need is Need.NOT_AVAILABLE:
+            return f"not available: made for {', '.join(self.releases)}"
+        return "applies"

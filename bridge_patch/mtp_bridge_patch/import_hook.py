@@ -33,10 +33,14 @@ class _Finder(importlib.abc.MetaPathFinder):
     def _extend(self, loader: importlib.abc.Loader) -> None:
         # A loader belongs to one spec. An attribute of that one object, removed when it is used, leaves its
         # class and all that asks the loader for source or resources alone, which a wrapping object would not.
+        # Another finder for the same module may have left one there before.
         execute = loader.exec_module
+        others = vars(loader).get("exec_module")
 
         def exec_module(module: ModuleType) -> None:
             del loader.exec_module
+            if others is not None:
+                loader.exec_module = others  # type: ignore[method-assign]
             execute(module)
             self._action(module)
 

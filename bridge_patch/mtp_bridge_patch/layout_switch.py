@@ -8,7 +8,7 @@ and where they are packed puts two mappings of packed experts in place of the tw
 
 import functools
 from collections.abc import Callable
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from mtp_bridge_patch.detection import MTP_PACKED, mtp_expert_layout
@@ -112,6 +112,5 @@ FIX = Fix(
     failure="Packed MTP experts are looked for one by one, not found and not loaded; the export crashes.",
     releases=("0.4.0", "0.4.1", "0.4.2"),
     fixed_since="0.5.0",
-    module="megatron.bridge.models.qwen_vl.qwen35_vl_bridge",
-    install=install,
+    modules=MappingProxyType({"megatron.bridge.models.qwen_vl.qwen35_vl_bridge": install}),
 )

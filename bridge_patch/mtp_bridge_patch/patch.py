@@ -1,17 +1,17 @@
 """Switches the fixes that the installed Megatron-Bridge needs on and off."""
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 
-from mtp_bridge_patch import layout_switch
-from mtp_bridge_patch.fix import Fix
+from mtp_bridge_patch import layout_check, layout_switch
+from mtp_bridge_patch.fix import Fix, Install, Need
 from mtp_bridge_patch.import_hook import after_import
-from mtp_bridge_patch.releases import installed_release
+from mtp_bridge_patch.releases import UnsupportedRelease, installed_release
 
-FIXES: tuple[Fix, ...] = (layout_switch.FIX,)
+FIXES: tuple[Fix, ...] = (layout_switch.FIX, layout_check.FIX)
 
 
 @dataclass(frozen=True)
@@ -20,18 +20,23 @@ class Status:
 
     Attributes:
         release: The installed release of Megatron-Bridge.
-        applied: Fixes that are on.
-        not_needed: Fixes of failures that this release no longer has.
+        needs: The fixes that were asked for, and what the release has to do with each.
     """
 
-    release: str | None
-    applied: tuple[Fix, ...]
-    not_needed: tuple[Fix, ...]
+    release: str
+    needs: Mapping[Fix, Need]
+
+    @property
+    def applied(self) -> tuple[Fix, ...]:
+        """Fixes that are on."""
+        return tuple(fix for fix, need in self.needs.items() if need is Need.APPLIES)
 
     def __str__(self) -> str:
-        parts = [f"{fix.id} applied" for fix in self.applied]
-        parts += [f"{fix.id} not needed: fixed upstream since {fix.fixed_since}" for fix in self.not_needed]
-        return f"megatron-bridge {self.release}: {', '.join(parts)}"
+        parts = [
+            f"{fix.id} {'applied' if need is Need.APPLIES else fix.about(need)}"
+            for fix, need in self.needs.items()
+        ]
+        return f"megatron-bridge {self.release}: {'; '.join(parts)}"
 
 
 @dataclass(frozen=True)
@@ -43,38 +48,73 @@ class _Applied:
 _applied: _Applied | None = None
 
 
-def apply() -> Status:
-    """Patch Megatron-Bridge; nothing happens if it is patched already, or needs no patch.
+def apply(*, only: Collection[str] | None = None, skip: Collection[str] = ()) -> Status:
+    """Patch Megatron-Bridge with the fixes that the installed release needs.
 
-    Megatron-Bridge is not imported. What is imported already is patched at once, the rest as soon as it is
-    imported. Only this process is patched, and processes forked from it; one that is spawned patches itself.
+    Nothing happens if it is patched with the same fixes already. Megatron-Bridge is not imported. What is
+    imported already is patched at once, the rest as soon as it is imported. Only this process is patched, and
+    processes forked from it; one that is spawned patches itself.
+
+    Args:
+        only: Ids of the fixes to apply; None takes all.
+        skip: Ids of fixes to leave out.
 
     Returns:
-        What is applied now and what was not needed.
+        What is applied now, and what is not needed or not available.
 
     Raises:
-        UnsupportedRelease: The installed release is not known, or none is installed.
+        UnsupportedRelease: Megatron-Bridge is not installed, or no fix knows the installed release.
+        ValueError: There is no fix of such an id.
+        RuntimeError: It is patched with other fixes.
     """
     global _applied
+    status = status_of(_chosen(only, skip))
     if _applied is not None:
+        if _applied.status != status:
+            raise RuntimeError(f"patched already, with {', '.join(applied()) or 'nothing'}; revert() first")
         return _applied.status
-    release = installed_release()
-    needed = tuple(fix for fix in FIXES if fix.is_needed(release))
-    status = Status(release, needed, tuple(fix for fix in FIXES if fix not in needed))
-    if needed:
-        undo = ExitStack()
-        try:
-            for fix in needed:
-                undo.callback(after_import(fix.module, functools.partial(_install, fix, undo)))
-        except BaseException:
-            undo.close()
-            raise
+    undo = ExitStack()
+    try:
+        for fix in status.applied:
+            for module, install in fix.modules.items():
+                undo.callback(after_import(module, functools.partial(_install, install, undo)))
+    except BaseException:
+        undo.close()
+        raise
+    if status.applied:
         _applied = _Applied(status, undo)
     return status
 
 
-def _install(fix: Fix, undo: ExitStack, module: ModuleType) -> None:
-    undo.callback(fix.install(module))
+def status_of(fixes: Iterable[Fix] | None = None) -> Status:
+    """Tell what the installed release has to do with fixes, without patching anything.
+
+    Args:
+        fixes: None takes all.
+
+    Raises:
+        UnsupportedRelease: Megatron-Bridge is not installed, or no fix knows the installed release.
+    """
+    chosen = FIXES if fixes is None else tuple(fixes)
+    release = installed_release()
+    if release is None:
+        raise UnsupportedRelease("megatron-bridge is not installed")
+    needs = {fix: fix.need(release) for fix in chosen}
+    if chosen and all(need is Need.NOT_AVAILABLE for need in needs.values()):
+        known = "; ".join(f"{fix.id} is made for {', '.join(fix.releases)}" for fix in chosen)
+        raise UnsupportedRelease(f"megatron-bridge {release} is not a known release: {known}")
+    return Status(release, needs)
+
+
+def _chosen(only: Collection[str] | None, skip: Collection[str]) -> tuple[Fix, ...]:
+    ids = [fix.id for fix in FIXES]
+    if unknown := [name for name in (*(only or ()), *skip) if name not in ids]:
+        raise ValueError(f"no fix {', '.join(unknown)}; there are {', '.join(ids)}")
+    return tuple(fix for fix in FIXES if (only is None or fix.id in only) and fix.id not in skip)
+
+
+def _install(install: Install, undo: ExitStack, module: ModuleType) -> None:
+    undo.callback(install(module))
 
 
 def revert() -> None:
@@ -86,22 +126,26 @@ def revert() -> None:
 
 
 @contextmanager
-def patched() -> Iterator[Status]:
+def patched(*, only: Collection[str] | None = None, skip: Collection[str] = ()) -> Iterator[Status]:
     """Patch Megatron-Bridge inside a ``with`` block; afterwards it is as it was before, patched or not.
+
+    Args:
+        only: As for ``apply``.
+        skip: As for ``apply``.
 
     Yields:
         What ``apply`` returned.
 
     Raises:
-        UnsupportedRelease: As ``apply``.
+        UnsupportedRelease, ValueError, RuntimeError: As ``apply``.
     """
     before = _applied is not None
-    status = apply()
+    status = apply(only=only, skip=skip)
     try:
         yield status
     finally:
         if before:
-            apply()
+            apply(only=only, skip=skip)
         else:
             revert()
 

@@ -68,6 +68,17 @@ class MegatronModelBridge:
         """Return the mappings."""
         raise NotImplementedError
 
+    def load_weights_hf_to_megatron(
+        self, hf_pretrained: Any, megatron_model: list[Any], allowed_mismatched_params: Any = None
+    ) -> list[Any]:
+        """Return the tasks that a load would do."""
+        del allowed_mismatched_params
+        return self.build_conversion_tasks(hf_pretrained, megatron_model)
+
+    def stream_weights_hf_to_megatron(self, hf_pretrained: Any, megatron_model: list[Any]) -> Any:
+        """Yield them."""
+        yield from self.build_conversion_tasks(hf_pretrained, megatron_model)
+
     def build_conversion_tasks(self, hf_pretrained: Any, megatron_model: list[Any]) -> list[Any]:
         """Return the mappings in use, as tasks; like upstream, only 0.4.2 keeps the checkpoint."""
         del megatron_model

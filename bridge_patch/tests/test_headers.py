@@ -331,10 +331,9 @@ def test_no_data_is_read(path: Path) -> None:
     header = {"a": {"dtype": "U8", "shape": [size], "data_offsets": [0, size]}}
     path.write_bytes(file_bytes(header))
     os.truncate(path, path.stat().st_size + size)  # a hole, which takes no disk
-    own = -(bytes_read() - bytes_read())
     before = bytes_read()
     assert read_header(path).data_size == size
-    assert bytes_read() - before - own == 8 + len(json.dumps(header))
+    assert bytes_read() - before < 10_000  # of 17 GB; other threads of the test run read a little
 
 
 @contextmanager

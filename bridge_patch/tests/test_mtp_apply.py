@@ -13,11 +13,14 @@ from typing import Any
 import pytest
 
 import mtp_bridge_patch
+from mtp_bridge_patch.fix import Need
 from mtp_bridge_patch.layout_switch import FIX
+
+BRIDGE = "megatron.bridge.models.qwen_vl.qwen35_vl_bridge"
 
 pytestmark = pytest.mark.usefixtures("release_042")
 
-IDS = ("mtp-layout-switch",)
+IDS = ("mtp-layout-switch", "mtp-layout-check")
 
 
 @pytest.fixture
@@ -121,7 +124,7 @@ def test_failing_fix_takes_the_others_along(
 ) -> None:
     module = import_bridge()
     finders = list(sys.meta_path)
-    broken = dataclasses.replace(FIX, id="mtp-broken", install=lambda module: module.no_such_name)
+    broken = dataclasses.replace(FIX, id="mtp-broken", modules={BRIDGE: lambda module: module.no_such_name})
     monkeypatch.setattr("mtp_bridge_patch.patch.FIXES", (FIX, broken))
     with pytest.raises(AttributeError, match="no_such_name"):
         mtp_bridge_patch.apply()
@@ -150,3 +153,27 @@ def test_importing_and_applying_import_nothing_else(site: Path) -> None:
     )
     run = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout == "[]\n"
+
+
+def test_only_and_skip_choose_fixes(import_bridge: Callable[[], ModuleType]) -> None:
+    with mtp_bridge_patch.patched(only=["mtp-layout-check"]) as status:
+        assert mtp_bridge_patch.applied() == ("mtp-layout-check",)
+        assert not is_patched(import_bridge())
+        assert [fix.id for fix in status.needs] == ["mtp-layout-check"]
+        with pytest.raises(RuntimeError, match="patched already, with mtp-layout-check; revert"):
+            mtp_bridge_patch.apply()
+    with mtp_bridge_patch.patched(skip=["mtp-layout-check"]):
+        assert mtp_bridge_patch.applied() == ("mtp-layout-switch",)
+        assert is_patched(import_bridge())
+    with pytest.raises(
+        ValueError, match="no fix mtp-nonsense; there are mtp-layout-switch, mtp-layout-check"
+    ):
+        mtp_bridge_patch.apply(skip=["mtp-nonsense"])
+    assert mtp_bridge_patch.applied() == ()
+
+
+def test_status_patches_nothing(import_bridge: Callable[[], ModuleType]) -> None:
+    status = mtp_bridge_patch.status_of()
+    assert set(status.needs.values()) == {Need.APPLIES}
+    assert not is_patched(import_bridge())
+    assert mtp_bridge_patch.applied() == ()

@@ -11,7 +11,7 @@ import pytest
 
 import mtp_bridge_patch
 
-APPLIED = "mtp_bridge_patch: megatron-bridge 0.4.2: mtp-layout-switch applied\n"
+APPLIED = "mtp_bridge_patch: megatron-bridge 0.4.2: mtp-layout-switch applied; mtp-layout-check applied\n"
 REPORT = """
 import json, sys
 from pathlib import Path

@@ -1,0 +1,73 @@
+"""Fix ``mtp-layout-check``: a checkpoint that contradicts itself is refused before anything is loaded.
+
+No release looks at more than one key of the MTP experts. Both layouts in one checkpoint, an expert missing,
+half of a packed pair, or a config that declares other experts or MTP layers than there are, all load without
+an error, at best with a warning, and leave parameters as they were initialized.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from types import MappingProxyType, ModuleType
+from typing import Any
+
+from mtp_bridge_patch.fix import Fix
+from mtp_bridge_patch.inspection import inspect
+
+# Where a bridge is given a checkpoint to load.
+_LOADERS = ("load_weights_hf_to_megatron", "stream_weights_hf_to_megatron")
+
+
+def install(module: ModuleType) -> Callable[[], None]:
+    """Let the bridges of a module look at the whole checkpoint before they load it, signatures kept.
+
+    Args:
+        module: One of the imported modules of Qwen3.5 bridges.
+
+    Returns:
+        What puts the classes back as they were.
+    """
+    changed = []
+    for bridge_class in _bridges(module):
+        for name in _LOADERS:
+            before = vars(bridge_class).get(name)
+            setattr(bridge_class, name, _checked(getattr(bridge_class, name)))
+            changed.append((bridge_class, name, before))
+
+    def restore() -> None:
+        for bridge_class, name, before in changed:
+            if before is None:  # inherited
+                delattr(bridge_class, name)
+            else:
+                setattr(bridge_class, name, before)
+
+    return restore
+
+
+def _bridges(module: ModuleType) -> Iterator[Any]:
+    for name, member in list(vars(module).items()):
+        if isinstance(member, type) and name.startswith("Qwen35") and name.endswith("Bridge"):
+            yield member
+
+
+def _checked(load: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(load)
+    def checked(self: Any, hf_pretrained: Any, *args: Any, **kwargs: Any) -> Any:
+        if hasattr(hf_pretrained, "state"):  # else there is a config alone, and nothing to load
+            inspect(hf_pretrained).require_consistent()
+        return load(self, hf_pretrained, *args, **kwargs)
+
+    return checked
+
+
+FIX = Fix(
+    id="mtp-layout-check",
+    failure="Mixed or partial layouts, and experts or MTP layers other than declared, load with no error.",
+    releases=("0.4.0", "0.4.1", "0.4.2", "0.5.1", "0.6.2"),
+    fixed_since=None,
+    modules=MappingProxyType(
+        {
+            "megatron.bridge.models.qwen_vl.qwen35_vl_bridge": install,
+            "megatron.bridge.models.qwen.qwen35_bridge": install,
+        }
+    ),
+)
