@@ -57,7 +57,7 @@ def fails(
     assert time.monotonic() - start < 4
     started = pids(log_folder)
     assert len(started) >= 2
-    assert not [pid for pid in started if alive(pid)]
+    assert gone(started)
     assert caught.value.logs == (log_folder / "rank0.log", log_folder / "rank1.log")
     assert all(str(log) in str(caught.value) for log in caught.value.logs)
     return caught.value

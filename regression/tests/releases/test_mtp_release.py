@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from mtp_fixtures.plugin import MakeCheckpoint
+
 pytestmark = pytest.mark.xdist_group("megatron")
 
 Job = Callable[..., tuple[int, dict[str, Any]]]
@@ -65,3 +67,11 @@ def test_packed_mtp_fails_where_it_is_known_to(
         warned = [line for line in case["warnings"] if "Can't find the following HF parameters" in line]
         for expert in range(8):
             assert any(f"'mtp.layers.0.mlp.experts.{expert}.gate_proj.weight'" in line for line in warned)
+
+
+def test_contradiction_is_refused_patched(main_job: Job, make_checkpoint: MakeCheckpoint) -> None:
+    """Both layouts at once: nothing is loaded, and the error names the layer and both."""
+    exit_code, cases = run(main_job, make_checkpoint(Q36, fault="both-layouts"), "--patched")
+    assert (exit_code, verdicts(cases)) == (1, {"crash-import"})
+    assert all("LayoutError" in case["error"] for case in cases)
+    assert all("MTP layer 0: both layouts: 2 keys" in case["error"] for case in cases)
