@@ -48,6 +48,7 @@ class Run:
 
     def add(self, command: list[str], output: Path | None = None) -> None:
         """Run the command once more, its standard output into a file."""
+        os.sync()  # what the run before left for the disk is not this one's
         start = perf_counter()
         with open(output or os.devnull, "wb") as out:  # noqa: PTH123
             actions = [(os.POSIX_SPAWN_DUP2, out.fileno(), 1)]
