@@ -5,11 +5,11 @@ half of a packed pair, or a config that declares other experts or MTP layers tha
 an error, at best with a warning, and leave parameters as they were initialized.
 """
 
-import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from types import MappingProxyType, ModuleType
 from typing import Any
 
+from mtp_bridge_patch.bridges import MODULES, wrap
 from mtp_bridge_patch.fix import Fix
 from mtp_bridge_patch.inspection import inspect
 
@@ -26,31 +26,10 @@ def install(module: ModuleType) -> Callable[[], None]:
     Returns:
         What puts the classes back as they were.
     """
-    changed = []
-    for bridge_class in _bridges(module):
-        for name in _LOADERS:
-            before = vars(bridge_class).get(name)
-            setattr(bridge_class, name, _checked(getattr(bridge_class, name)))
-            changed.append((bridge_class, name, before))
-
-    def restore() -> None:
-        for bridge_class, name, before in changed:
-            if before is None:  # inherited
-                delattr(bridge_class, name)
-            else:
-                setattr(bridge_class, name, before)
-
-    return restore
-
-
-def _bridges(module: ModuleType) -> Iterator[Any]:
-    for name, member in list(vars(module).items()):
-        if isinstance(member, type) and name.startswith("Qwen35") and name.endswith("Bridge"):
-            yield member
+    return wrap(module, dict.fromkeys(_LOADERS, _checked))
 
 
 def _checked(load: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(load)
     def checked(self: Any, hf_pretrained: Any, *args: Any, **kwargs: Any) -> Any:
         if hasattr(hf_pretrained, "state"):  # else there is a config alone, and nothing to load
             inspect(hf_pretrained).require_consistent()
@@ -64,10 +43,5 @@ FIX = Fix(
     failure="Mixed or partial layouts, and experts or MTP layers other than declared, load with no error.",
     releases=("0.4.0", "0.4.1", "0.4.2", "0.5.1", "0.6.2"),
     fixed_since=None,
-    modules=MappingProxyType(
-        {
-            "megatron.bridge.models.qwen_vl.qwen35_vl_bridge": install,
-            "megatron.bridge.models.qwen.qwen35_bridge": install,
-        }
-    ),
+    modules=MappingProxyType(dict.fromkeys(MODULES, install)),
 )

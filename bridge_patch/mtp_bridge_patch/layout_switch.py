@@ -8,9 +8,11 @@ and where they are packed puts two mappings of packed experts in place of the tw
 
 import functools
 from collections.abc import Callable
+from contextlib import ExitStack
 from types import MappingProxyType, ModuleType
 from typing import Any
 
+from mtp_bridge_patch.bridges import replace
 from mtp_bridge_patch.detection import MTP_PACKED, mtp_expert_layout
 from mtp_bridge_patch.expert_layout import ExpertLayout
 from mtp_bridge_patch.fix import Fix
@@ -46,19 +48,10 @@ def install(module: ModuleType) -> Callable[[], None]:
         self.hf_pretrained = hf_pretrained
         return upstream_tasks(self, hf_pretrained, megatron_model)
 
-    before = dict(vars(bridge_class))
-    changed = {"mapping_registry": mapping_registry, "build_conversion_tasks": build_conversion_tasks}
-    for name, function in changed.items():
-        setattr(bridge_class, name, function)
-
-    def restore() -> None:
-        for name in changed:
-            if name in before:
-                setattr(bridge_class, name, before[name])
-            else:  # inherited
-                delattr(bridge_class, name)
-
-    return restore
+    undo = ExitStack()
+    undo.callback(replace(bridge_class, "mapping_registry", mapping_registry))
+    undo.callback(replace(bridge_class, "build_conversion_tasks", build_conversion_tasks))
+    return undo.close
 
 
 def _layout(bridge: Any) -> ExpertLayout:

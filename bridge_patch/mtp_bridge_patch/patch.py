@@ -6,12 +6,38 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 
-from mtp_bridge_patch import layout_check, layout_switch
+from mtp_bridge_patch import (
+    any_layer,
+    config_only,
+    contiguous_save,
+    fp8,
+    layout_check,
+    layout_switch,
+    sequential_experts,
+    stored_dtypes,
+    strict_load,
+    text_only,
+    tied_embeddings,
+)
 from mtp_bridge_patch.fix import Fix, Install, Need
 from mtp_bridge_patch.import_hook import after_import
 from mtp_bridge_patch.releases import UnsupportedRelease, installed_release
 
-FIXES: tuple[Fix, ...] = (layout_switch.FIX, layout_check.FIX)
+# In the order in which they are applied: each wraps what those before it made. Text-only bridges come first,
+# to be changed like the others; the layout check last, to look at a checkpoint before anything else does.
+FIXES: tuple[Fix, ...] = (
+    text_only.FIX,
+    layout_switch.FIX,
+    any_layer.FIX,
+    sequential_experts.FIX,
+    contiguous_save.FIX,
+    tied_embeddings.FIX,
+    stored_dtypes.FIX,
+    fp8.FIX,
+    strict_load.FIX,
+    config_only.FIX,
+    layout_check.FIX,
+)
 
 
 @dataclass(frozen=True)

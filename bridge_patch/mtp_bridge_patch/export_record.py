@@ -1,0 +1,99 @@
+"""What an export needs to know of the checkpoint that a model was loaded from, when that is not at hand."""
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtp_bridge_patch.conversion import Conversion
+from mtp_bridge_patch.expert_keys import Block
+from mtp_bridge_patch.expert_layout import ExpertLayout
+from mtp_bridge_patch.untrusted import MAX_JSON_SIZE, CheckpointError, parse_object, regular_file
+
+FILE_NAME = "mtp_bridge_patch.json"
+"""Beside the `run_config.yaml` of a Megatron checkpoint. A file of its own: readers that are not patched
+warn of a field of the YAML that they do not know."""
+_ATTRIBUTE = "mtp_bridge_patch_record"
+
+
+@dataclass(frozen=True)
+class ExportRecord:
+    """What is kept of a checkpoint.
+
+    Attributes:
+        decoder: Layout of the decoder's routed experts; ABSENT for a dense model.
+        mtp: Layout of the MTP layers' routed experts.
+        float32: Names of the checkpoint's F32 tensors.
+    """
+
+    decoder: ExpertLayout
+    mtp: ExpertLayout
+    float32: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, conversion: Conversion) -> "ExportRecord":
+        """Return what is to be kept of the checkpoint of a conversion."""
+        layouts = conversion.layouts or {}
+        return cls(
+            layouts.get(Block.DECODER, ExpertLayout.ABSENT),
+            layouts.get(Block.MTP, ExpertLayout.ABSENT),
+            frozenset(name for name, tensor in conversion.stored.items() if tensor.dtype == "F32"),
+        )
+
+    def put_on(self, model_configs: Iterable[Any]) -> None:
+        """Keep the record on the configs of a model, for the exports of this process."""
+        for config in model_configs:
+            setattr(config, _ATTRIBUTE, self.to_json())  # text, for upstream takes a config's objects apart
+
+    @classmethod
+    def on(cls, model_config: Any) -> "ExportRecord | None":
+        """Return the record that is kept on a model's config."""
+        text = getattr(model_config, _ATTRIBUTE, None)
+        return None if text is None else cls.from_json(text.encode(), "the record on the model's config")
+
+    def write(self, folder: Path) -> None:
+        """Store the record beside a Megatron checkpoint."""
+        path, partial = folder / FILE_NAME, folder / f"{FILE_NAME}.{os.getpid()}"
+        partial.write_text(self.to_json(), encoding="utf-8")
+        partial.replace(path)
+
+    @classmethod
+    def read(cls, folder: Path) -> "ExportRecord | None":
+        """Read what `write` stored; None if there is nothing.
+
+        Raises:
+            CheckpointError: It is no such record.
+        """
+        path = folder / FILE_NAME
+        if not path.exists():
+            return None
+        with regular_file(path) as (file, size):
+            if size > MAX_JSON_SIZE:
+                raise CheckpointError(str(path), [f"its {size} bytes are over the limit of {MAX_JSON_SIZE}"])
+            return cls.from_json(file.read(size), str(path))
+
+    def to_json(self) -> str:
+        """Return the record as JSON."""
+        return json.dumps({"decoder": self.decoder, "mtp": self.mtp, "float32": sorted(self.float32)})
+
+    @classmethod
+    def from_json(cls, text: bytes, where: str) -> "ExportRecord":
+        """Read what `to_json` made.
+
+        Args:
+            text: The JSON.
+            where: What a message calls it.
+
+        Raises:
+            CheckpointError: It is no such record.
+        """
+        fields, problems = parse_object(text, where)
+        try:
+            if not problems:
+                names = [name for name in fields["float32"] if isinstance(name, str)]
+                return cls(ExpertLayout(fields["decoder"]), ExpertLayout(fields["mtp"]), frozenset(names))
+        except (KeyError, TypeError, ValueError) as error:
+            problems = [f"no record of layouts: {error}"]
+        raise CheckpointError(where, problems)
