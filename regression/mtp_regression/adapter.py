@@ -17,6 +17,8 @@ class Adapter(Protocol):
         bridge: Name of the bridge, as declared exceptions spell it.
         release: Its release.
         engine: Where the modules' parameters come from, such as a release of TransformerEngine.
+
+    An adapter that pads the vocabulary also has `vocab_divisor`, Megatron's `make_vocab_size_divisible_by`.
     """
 
     bridge: str

@@ -1,102 +1,59 @@
-"""What every rank must hold after an import, by Megatron-Core's own layout.
+"""The oracle: whether a rank holds, after an import, what Megatron-Core's own layout wants of it.
 
-Written from Megatron-Core's definition of its parameters, and from no bridge's code: a round trip is
-blind to an import and an export that make the same mistake.
+A round trip is blind to an import and an export that make the same mistake. What is here and in the modules
+`native_...` is written from Megatron-Core's definition of its parameters, and from no bridge's code.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Mapping
 
-import numpy as np
-from numpy.typing import NDArray
-
-from mtp_fixtures.geometry import Dense, TextGeometry
-from mtp_fixtures.schema import MTP_PREFIX, TEXT_PREFIX
-from mtp_regression.compare import Tensors
-from mtp_regression.parallel import Coordinates, Parallel
+from mtp_regression.compare import Finding, Verdict, compare_tensor
+from mtp_regression.native_recipes import Recipe
+from mtp_regression.native_source import AbsentError
 from mtp_regression.tensors import RawTensor
 
 
-def routed_experts(
-    source: Tensors, text: TextGeometry, parallel: Parallel, rank: Coordinates
-) -> dict[str, RawTensor]:
-    """Cut the routed experts that one rank must hold out of a checkpoint.
-
-    Expert-parallel rank r of n holds the r-th n-th of the global experts, numbered from 0 on each
-    rank. Of each it holds, for expert-tensor-parallel rank t of m,
-
-    - `linear_fc1.weight{e}`: the t-th m-th of the gate rows above the t-th m-th of the up rows,
-      [2 * width / m, hidden] (the gated unit halves its local output: Megatron-Core `mlp.py`);
-    - `linear_fc2.weight{e}`: the t-th m-th of down's columns, [hidden, width / m] (row-parallel).
-
-    Decoder layers are dealt to model chunks in order: chunk v of pipeline stage p, of V and P, holds
-    the (v * P + p)-th share; MTP layers are on the last chunk of the last stage.
+def check(expected: Mapping[str, Recipe], parameters: Iterable[tuple[str, RawTensor]]) -> list[Finding]:
+    """Compare every parameter of a rank with what is expected of it, one at a time.
 
     Args:
-        source: The checkpoint's tensors, in any expert layout.
-        text: The language model's dimensions; a dense one has no routed experts.
-        parallel: The parallel layout.
-        rank: The rank's place in it.
+        expected: See `native_parameters`.
+        parameters: The rank's parameters, under the same names; routed experts may also be one module
+            each, as in `megatron.core.transformer.moe.experts.SequentialMLP`.
 
     Returns:
-        Parameters by name, "{chunk}/decoder.layers.{layer}.mlp.experts.linear_fc1.weight{expert}" and
-        "{chunk}/mtp.layers.{layer}.mlp.experts...", where chunk, layer and expert count from 0 on the
-        rank.
+        One finding for every parameter that is not exact, that nothing is known of, or that came more than
+        once; for every one that is expected and was not there; and for every one whose tensor the
+        checkpoint lacks. So without a finding each parameter was written, exactly once, and rightly.
     """
-    expected: dict[str, RawTensor] = {}
-    if isinstance(text.mlp, Dense):
-        return expected
-    local = text.mlp.num_experts // parallel.ep
-    for target, prefix in _layers(text, parallel, rank):
-        experts = _ExpertSource(source, prefix + "mlp.experts.")
-        for expert in range(local):
-            gate, up, down = experts.projections(rank.ep * local + expert)
-            fc1 = np.concatenate([_share(half, rank.etp, parallel.etp, axis=0) for half in (gate, up)])
-            fc2 = _share(down, rank.etp, parallel.etp, axis=1)
-            name = f"{target}.mlp.experts."
-            expected[f"{name}linear_fc1.weight{expert}"] = RawTensor.from_array(fc1)
-            expected[f"{name}linear_fc2.weight{expert}"] = RawTensor.from_array(fc2)
-    return expected
+    findings: list[Finding] = []
+    seen: set[str] = set()
+    sequential = False
+    for name, parameter in parameters:
+        sequential |= _SEQUENTIAL.search(name) is not None
+        key = _SEQUENTIAL.sub(r".experts.\2.weight\1", name)
+        if key in seen:
+            findings.append(Finding(name, Verdict.UNEXPECTED, "came more than once"))
+        elif key not in expected:
+            findings.append(Finding(name, Verdict.UNEXPECTED, "no parameter of this name is expected"))
+        else:
+            findings += _compare(name, expected[key], parameter)
+        seen.add(key)
+    for key in expected.keys() - seen:
+        name = _GROUPED.sub(r".experts.local_experts.\2.\1.weight", key) if sequential else key
+        findings.append(Finding(name, Verdict.MISSING, "the model has no such parameter"))
+    return sorted(findings, key=lambda finding: finding.tensor)
 
 
-def _layers(text: TextGeometry, parallel: Parallel, rank: Coordinates) -> Iterator[tuple[str, str]]:
-    """Yield (native name, checkpoint prefix) of every layer on the rank."""
-    share = text.num_hidden_layers // (parallel.pp * parallel.vpp)
-    for chunk in range(parallel.vpp):
-        first = (chunk * parallel.pp + rank.pp) * share
-        for layer in range(share):
-            yield f"{chunk}/decoder.layers.{layer}", f"{TEXT_PREFIX}layers.{first + layer}."
-    if rank.pp == parallel.pp - 1:
-        for layer in range(text.mtp_num_hidden_layers):
-            yield f"{parallel.vpp - 1}/mtp.layers.{layer}", f"{MTP_PREFIX}layers.{layer}."
+def _compare(name: str, recipe: Recipe, parameter: RawTensor) -> list[Finding]:
+    try:
+        verdict, detail = compare_tensor(RawTensor.from_array(recipe()), parameter)
+    except AbsentError as error:
+        verdict, detail = Verdict.MISSING, str(error)
+    return [] if verdict is Verdict.EXACT else [Finding(name, verdict, detail)]
 
 
-class _ExpertSource:
-    """Reads single experts of one layer, whatever the layout they are stored in."""
-
-    def __init__(self, source: Tensors, prefix: str) -> None:
-        self._source = source
-        self._prefix = prefix
-        self._packed = prefix + "gate_up_proj" in source
-
-    def projections(self, expert: int) -> tuple[NDArray[np.generic], ...]:
-        """Return an expert's gate [width, hidden], up [width, hidden] and down [hidden, width]."""
-        if self._packed:
-            gate_up = self._source[self._prefix + "gate_up_proj"].array()[expert]
-            down = self._source[self._prefix + "down_proj"].array()[expert]
-            return *np.split(gate_up, 2), down
-        return tuple(
-            self._source[f"{self._prefix}{expert}.{projection}_proj.weight"].array()
-            for projection in ("gate", "up", "down")
-        )
-
-
-def _share(array: NDArray[np.generic], index: int, count: int, *, axis: int) -> NDArray[np.generic]:
-    shares: list[NDArray[np.generic]] = np.split(array, count, axis=axis)
-    return shares[index]
-
-
-def is_routed_expert(name: str) -> bool:
-    """Whether a native parameter, named as above, belongs to a routed expert."""
-    return ".mlp.experts." in name
+_SEQUENTIAL = re.compile(r"\.experts\.local_experts\.(\d+)\.(linear_fc[12])\.weight$")
+_GROUPED = re.compile(r"\.experts\.(linear_fc[12])\.weight(\d+)$")

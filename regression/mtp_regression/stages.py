@@ -11,9 +11,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from mtp_fixtures.geometry import TextGeometry
 from mtp_regression import adapter, oracle
-from mtp_regression.compare import Finding, Verdict, collect, compare, compare_named
+from mtp_regression.compare import Finding, Verdict, collect, compare
+from mtp_regression.native_parameters import native_parameters
 from mtp_regression.parallel import Parallel
 from mtp_regression.rendezvous import World
 from mtp_regression.tensors import RawTensor, read_folder
@@ -24,7 +24,7 @@ class Stage(StrEnum):
 
     Attributes:
         LOAD: Build the model, poison it, load the checkpoint.
-        NATIVE: Compare the routed experts on the rank with the oracle.
+        NATIVE: Compare the parameters on the rank with what the oracle expects.
         STREAM: Compare the streamed export with the checkpoint.
         SAVED: Compare the saved folder with the checkpoint.
     """
@@ -114,15 +114,15 @@ def run_stages(
         if Stage.NATIVE in stages:
             with _stage(bridge, folder, Stage.NATIVE, world.rank) as outcome:
                 config = json.loads(Path(checkpoint, "config.json").read_text(encoding="utf-8"))
-                text = TextGeometry.from_config(config.get("text_config", config))
-                expected = oracle.routed_experts(source, text, parallel, bridge.coordinates())
-                actual = {
-                    name: RawTensor.from_torch(parameter)
-                    for name, parameter in bridge.parameters()
-                    if oracle.is_routed_expert(name)
-                }
+                divisor = getattr(bridge, "vocab_divisor", 1)
+                expected = native_parameters(
+                    source, config, parallel, bridge.coordinates(), vocab_divisor=divisor
+                )
                 outcome.compared = len(expected)
-                outcome.findings = compare_named(expected, actual)
+                outcome.findings = oracle.check(
+                    expected,
+                    ((name, RawTensor.from_torch(parameter)) for name, parameter in bridge.parameters()),
+                )
         if Stage.STREAM in stages:
             with _stage(bridge, folder, Stage.STREAM, world.rank) as outcome:
                 exported, repeated = collect(

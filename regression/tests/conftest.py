@@ -23,7 +23,7 @@ def main_job(tmp_path_factory: pytest.TempPathFactory) -> Job:
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(Path(__file__).parent)
-        ranks.warm(["mtp_regression.adapters.megatron_bridge", "saboteurs"])
+        ranks.warm(["mtp_regression.adapters.megatron_bridge", "saboteurs", "oracle_saboteurs"])
 
     def run(*arguments: object) -> tuple[int, dict[str, Any]]:
         report = tmp_path_factory.mktemp("reports") / "roundtrip.json"

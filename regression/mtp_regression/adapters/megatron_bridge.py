@@ -63,6 +63,7 @@ class MegatronBridge:
         }
         for name, size in sizes.items():
             setattr(provider, name, size)
+        self.configure(provider)
         provider.params_dtype = provider.pipeline_dtype = torch.bfloat16
         # Needs a kernel of Apex or TransformerEngine, and matters to training alone.
         provider.gradient_accumulation_fusion = False
@@ -81,6 +82,9 @@ class MegatronBridge:
                     parameter.fill_(math.nan)
         with cuda_on_cpu():  # replicated parameters are sent by way of the current GPU
             self._auto.load_hf_weights(self._chunks)
+
+    def configure(self, provider: Any) -> None:
+        """Change the model that is to be built; a variant of the adapter does."""
 
     def coordinates(self) -> Coordinates:
         """Ask Megatron-Core's parallel state."""
@@ -121,8 +125,10 @@ class MegatronBridge:
         parallel_state.destroy_model_parallel()
 
 
-class PatchedMegatronBridge(MegatronBridge):
-    """The bridge as `mtp_bridge_patch.apply()` leaves it."""
+class Patched:
+    """Makes an adapter's bridge the one that `mtp_bridge_patch.apply()` leaves."""
+
+    release: str
 
     def __init__(self) -> None:
         super().__init__()
@@ -131,8 +137,12 @@ class PatchedMegatronBridge(MegatronBridge):
 
     def close(self) -> None:
         """Revert the patch, and give back what `load` took."""
-        super().close()
+        super().close()  # type: ignore[misc]
         mtp_bridge_patch.revert()
+
+
+class PatchedMegatronBridge(Patched, MegatronBridge):
+    """The patched bridge."""
 
 
 _WRAPPERS = re.compile(r"^(module\.)*(language_model\.)?")

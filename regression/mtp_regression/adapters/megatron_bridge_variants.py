@@ -1,0 +1,38 @@
+"""Megatron-Bridge, used in other ways than a plain load and export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig
+
+from mtp_regression.adapters.megatron_bridge import MegatronBridge, Patched
+from mtp_regression.parallel import Parallel
+
+
+class SequentialExperts(MegatronBridge):
+    """Routed experts are held one by one (SequentialMLP), not grouped."""
+
+    def configure(self, provider: Any) -> None:
+        """Ask for SequentialMLP."""
+        provider.moe_grouped_gemm = False
+
+
+class ConfigOnly(MegatronBridge):
+    """The export has the checkpoint's config, not the checkpoint."""
+
+    def load(self, checkpoint: Path, parallel: Parallel) -> None:
+        """Load the checkpoint, then forget it."""
+        from megatron.bridge import AutoBridge  # once the stand-in for TransformerEngine is in its place
+
+        super().load(checkpoint, parallel)
+        self._auto = AutoBridge.from_hf_config(AutoConfig.from_pretrained(str(checkpoint)))
+
+
+class PatchedSequentialExperts(Patched, SequentialExperts):
+    """The patched bridge, with SequentialMLP."""
+
+
+class PatchedConfigOnly(Patched, ConfigOnly):
+    """The patched bridge, which exports without the checkpoint."""

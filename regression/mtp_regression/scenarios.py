@@ -1,0 +1,107 @@
+"""What a bridge of this family has to carry: checkpoints, and ways to use a bridge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from mtp_fixtures import CheckpointSpec, ExpertLayout, preset
+from mtp_fixtures.faults import write_faulty
+from mtp_regression.parallel import Parallel
+
+_ADAPTERS = "mtp_regression.adapters."
+
+
+class Use(StrEnum):
+    """How the bridge is used.
+
+    Attributes:
+        PLAIN: Loaded, and exported with the checkpoint at hand.
+        SEQUENTIAL: With experts held one by one (`moe_grouped_gemm=False`).
+        CONFIG_ONLY: Exported with a config alone.
+    """
+
+    PLAIN = "MegatronBridge"
+    SEQUENTIAL = "SequentialExperts"
+    CONFIG_ONLY = "ConfigOnly"
+
+    def adapter(self, *, patched: bool) -> str:
+        """Name the adapter; see `adapter.find`."""
+        module = "megatron_bridge" if self is Use.PLAIN else "megatron_bridge_variants"
+        return f"{_ADAPTERS}{module}:{'Patched' if patched else ''}{self}"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One thing that a bridge has to carry.
+
+    Attributes:
+        name: What the table calls it.
+        preset: Name of the checkpoint's preset.
+        options: Options of its `CheckpointSpec`.
+        parallel: The parallel layout.
+        use: How the bridge is used.
+        fault: A fault of the checkpoint, which is to be refused before anything is loaded.
+    """
+
+    name: str
+    preset: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    parallel: str = "tp2 ep2"
+    use: Use = Use.PLAIN
+    fault: str | None = None
+
+    @property
+    def layout(self) -> Parallel:
+        """The parallel layout."""
+        return Parallel.parse(self.parallel)
+
+    def write(self, folder: Path) -> Path:
+        """Write the checkpoint."""
+        spec = CheckpointSpec(preset(self.preset), **self.options)
+        return spec.write(folder) if self.fault is None else write_faulty(spec, self.fault, folder)
+
+
+_Q35, _Q36, _Q27, _Q08 = "qwen3.5-35b-a3b", "qwen3.6-35b-a3b", "qwen3.6-27b", "qwen3.5-0.8b"
+_SINGLE = {"decoder_experts": ExpertLayout.PER_EXPERT}
+_TEXT = {"text_only": True}
+_TWO = {"mtp_layers": 2}
+
+SCENARIOS = (
+    Scenario("MoE, MTP per expert", _Q35),
+    Scenario("MoE, MTP packed", _Q36),
+    Scenario("MoE, decoder per expert, MTP packed", _Q36, _SINGLE),
+    Scenario("MoE, decoder and MTP per expert", _Q35, _SINGLE),
+    Scenario("MoE, no MTP", _Q36, {"mtp_layers": 0}),
+    Scenario("MoE, 2 MTP layers per expert", _Q35, _TWO),
+    Scenario("MoE, 2 MTP layers packed", _Q36, _TWO),
+    Scenario("dense", _Q27, parallel="tp2"),
+    Scenario("dense, 2 MTP layers", _Q27, _TWO, parallel="tp2"),
+    Scenario("dense, tied embeddings", _Q08, parallel="tp2"),
+    Scenario("dense, tied embeddings, virtual stages", _Q08, parallel="pp2 vpp2"),
+    Scenario("text-only MoE, MTP per expert", _Q35, _TEXT),
+    Scenario("text-only MoE, MTP packed", _Q36, _TEXT),
+    Scenario("text-only dense", _Q27, _TEXT, parallel="tp2"),
+    Scenario("text-only dense, tied embeddings", _Q08, _TEXT, parallel="tp2"),
+    Scenario("FP8 MoE", _Q36 + "-fp8"),
+    Scenario("FP8 dense", _Q27 + "-fp8", parallel="tp2"),
+    Scenario("sequential experts, MTP per expert", _Q35, use=Use.SEQUENTIAL),
+    Scenario("sequential experts, MTP packed", _Q36, use=Use.SEQUENTIAL),
+    Scenario("sequential experts, decoder per expert", _Q36, _SINGLE, use=Use.SEQUENTIAL),
+    Scenario("sequential experts, no MTP", _Q36, {"mtp_layers": 0}, use=Use.SEQUENTIAL),
+    Scenario("sequential experts, text-only, 2 MTP layers", _Q36, _TEXT | _TWO, use=Use.SEQUENTIAL),
+    Scenario("config-only export, MTP per expert", _Q35, use=Use.CONFIG_ONLY),
+    Scenario("config-only export, MTP packed", _Q36, use=Use.CONFIG_ONLY),
+    Scenario("config-only export, decoder per expert", _Q36, _SINGLE, use=Use.CONFIG_ONLY),
+    Scenario("config-only export, tied embeddings", _Q08, parallel="tp2", use=Use.CONFIG_ONLY),
+    Scenario("fault: both layouts", _Q36, fault="both-layouts"),
+    Scenario("fault: half a packed pair", _Q36, fault="half-packed"),
+    Scenario("fault: an expert missing", _Q35, fault="expert-missing"),
+    Scenario("fault: MTP declared and absent", _Q36, fault="mtp-declared-absent"),
+    Scenario("fault: MTP not declared", _Q36, fault="mtp-undeclared"),
+    Scenario("fault: transposed down_proj", _Q36, fault="down-transposed"),
+)
+"""The table's rows. Dense models have no expert-parallel layouts."""
