@@ -116,6 +116,51 @@ def known_bad(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHON)
+@nox.parametrize("release", [DEFAULT_RELEASE, KNOWN_BAD_RELEASE])
+def coverage(session: nox.Session, release: str) -> None:
+    """Prove on the published dimensions that every key is taken and every parameter filled, within limits."""
+    install_release(session, release)
+    session.run("python", "-m", "mtp_regression.coverage_limits", *session.posargs)
+
+
+def _add_case_sessions(release: str) -> None:
+    @nox.session(name=f"cases-{release}", python=PYTHON)
+    def cases_release(session: nox.Session) -> None:
+        install_release(session, release)
+        session.run("python", "-m", "mtp_regression.case_table", *session.posargs)
+
+    cases_release.__doc__ = (
+        f"Every scenario on Megatron-Bridge {release}; `-- --update` renews what is known."
+    )
+
+
+for _release in RELEASES:
+    _add_case_sessions(_release)
+
+
+@nox.session(venv_backend="none")
+def cases(session: nox.Session) -> None:
+    """Run every scenario on every release, as it is and patched, and compare with docs/cases.md."""
+    for release in RELEASES:
+        session.notify(f"cases-{release}", session.posargs)
+
+
+@nox.session(python=PYTHON)
+def patched_grid(session: nox.Session) -> None:
+    """Take what the patch adds through all parallel layouts of the main job."""
+    install_release(session, DEFAULT_RELEASE)
+    session.run("python", "-m", "mtp_regression.patched_grid")
+
+
+@nox.session(python=PYTHON)
+def fuzz(session: nox.Session) -> None:
+    """Run the readers of strangers' files on bytes that atheris makes up, 60 seconds each."""
+    install(session, "light")
+    session.install("--no-deps", "-r", str(REQUIREMENTS / "fuzz.txt"))
+    session.run("python", "-m", "mtp_regression.fuzz", *session.posargs)
+
+
+@nox.session(python=PYTHON)
 def bench(session: nox.Session) -> None:
     """Time the generator, and then a round trip, beside the alternatives; fails if a limit is missed."""
     install_release(session, DEFAULT_RELEASE)
@@ -131,24 +176,48 @@ def gpu_roundtrip(session: nox.Session) -> None:
             "gpu_roundtrip needs an NVIDIA GPU with its driver (nvidia-smi) and finds none; "
             "`nox -s roundtrip` runs the same cases on the CPU"
         )
-    if shutil.which("nvcc") is None:
+    if _cuda_toolkit() is None:
         session.error(
             "gpu_roundtrip builds TransformerEngine and needs a CUDA 13 toolkit (nvcc); "
             "`nox -s roundtrip` runs the same cases on the CPU"
         )
     install_release(session, DEFAULT_RELEASE)
-    site = session.run("python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", silent=True)
-    includes = sorted(str(path) for path in Path(str(site).strip()).glob("nvidia/*/include"))
-    session.install(
-        "--no-deps",
-        "--no-build-isolation",
-        "-r",
-        str(REQUIREMENTS / "transformer-engine.txt"),
-        env={"CPLUS_INCLUDE_PATH": os.pathsep.join(includes)},
-    )
-    session.run("python", "-c", "import transformer_engine.pytorch")  # or the stand-in would step in
+    install_transformer_engine(session)
     options = ["--device", "cuda", "--time-limit", "600", "--report", "reports/gpu_roundtrip.json"]
     session.run("mtpkit", "roundtrip", *options, *session.posargs)
+
+
+@nox.session(python=PYTHON)
+def te_parity(session: nox.Session) -> None:
+    """Build TransformerEngine, and show that the stand-in has its parameters; needs no GPU, takes minutes."""
+    if _cuda_toolkit() is None:
+        session.error("te_parity builds TransformerEngine and needs a CUDA 13 toolkit (nvcc), but no GPU")
+    install_release(session, DEFAULT_RELEASE)
+    install_transformer_engine(session)
+    session.run("python", "-m", "mtp_regression.te_parity", *session.posargs)
+
+
+def install_transformer_engine(session: nox.Session) -> None:
+    """Compile TransformerEngine for the environment's PyTorch, and fail if it cannot be imported."""
+    site = session.run("python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", silent=True)
+    includes = sorted(str(path) for path in Path(str(site).strip()).glob("nvidia/*/include"))
+    environment = {
+        "CPLUS_INCLUDE_PATH": os.pathsep.join(includes),
+        "CUDA_HOME": str(_cuda_toolkit()),
+        "MAX_JOBS": os.environ.get("MAX_JOBS", str(os.cpu_count())),  # a compiler takes up to 2 GB
+        "NVTE_PYTORCH_FORCE_BUILD": "TRUE",  # or it looks for a wheel outside of the package registry
+    }
+    pins = str(REQUIREMENTS / "transformer-engine.txt")
+    session.install("--no-deps", "--no-build-isolation", "-r", pins, env=environment)
+    # Or the stand-in would step in. After torch, which has loaded the CUDA libraries that it links to.
+    session.run("python", "-c", "import torch, transformer_engine.pytorch")
+
+
+def _cuda_toolkit() -> Path | None:
+    """Find the CUDA toolkit: that of CUDA_HOME, of the nvcc on the path, or the one at its usual place."""
+    nvcc = shutil.which("nvcc")
+    homes = (os.environ.get("CUDA_HOME"), nvcc and Path(nvcc).resolve().parent.parent, "/usr/local/cuda")
+    return next((Path(home) for home in homes if home and Path(home, "bin", "nvcc").exists()), None)
 
 
 def _gpus() -> list[str]:
@@ -179,6 +248,7 @@ def lock(session: nox.Session) -> None:
     oldest = ("pyproject.toml", "--resolution", "lowest-direct")
     compile_requirements(session, "oldest", *oldest, python=OLDEST_PYTHON)
     compile_requirements(session, "lint", "pyproject.toml")
+    compile_requirements(session, "fuzz")
     # TransformerEngine goes on top of the default release's environment, and changes these pins alone.
     pins = (REQUIREMENTS / f"megatron-bridge-{DEFAULT_RELEASE}.txt").read_text(encoding="utf-8")
     beside = Path(session.create_tmp(), "constraints.txt")

@@ -10,7 +10,8 @@ from typing import Any
 from mtp_bridge_patch.conversion import Conversion
 from mtp_bridge_patch.expert_keys import Block
 from mtp_bridge_patch.expert_layout import ExpertLayout
-from mtp_bridge_patch.untrusted import MAX_JSON_SIZE, CheckpointError, parse_object, regular_file
+from mtp_bridge_patch.index import check_inside
+from mtp_bridge_patch.untrusted import MAX_JSON_SIZE, CheckpointError, parse_object, regular_file, shown
 
 FILE_NAME = "mtp_bridge_patch.json"
 """Beside the `run_config.yaml` of a Megatron checkpoint. A file of its own: readers that are not patched
@@ -64,11 +65,12 @@ class ExportRecord:
         """Read what `write` stored; None if there is nothing.
 
         Raises:
-            CheckpointError: It is no such record.
+            CheckpointError: It is no such record, or (through a link) outside the folder.
         """
         path = folder / FILE_NAME
-        if not path.exists():
+        if not os.path.lexists(path):
             return None
+        check_inside(folder, FILE_NAME)
         with regular_file(path) as (file, size):
             if size > MAX_JSON_SIZE:
                 raise CheckpointError(str(path), [f"its {size} bytes are over the limit of {MAX_JSON_SIZE}"])
@@ -92,8 +94,10 @@ class ExportRecord:
         fields, problems = parse_object(text, where)
         try:
             if not problems:
-                names = [name for name in fields["float32"] if isinstance(name, str)]
+                names = list(fields["float32"])
+                if names != fields["float32"] or not all(isinstance(name, str) for name in names):
+                    raise TypeError("float32 is no list of names")
                 return cls(ExpertLayout(fields["decoder"]), ExpertLayout(fields["mtp"]), frozenset(names))
         except (KeyError, TypeError, ValueError) as error:
-            problems = [f"no record of layouts: {error}"]
+            problems = [f"no record of layouts: {shown(str(error))}"]
         raise CheckpointError(where, problems)

@@ -13,7 +13,9 @@ from types import MappingProxyType, ModuleType
 from typing import Any
 
 from mtp_bridge_patch.bridges import replace
+from mtp_bridge_patch.conversion import current
 from mtp_bridge_patch.detection import MTP_PACKED, mtp_expert_layout
+from mtp_bridge_patch.expert_keys import Block
 from mtp_bridge_patch.expert_layout import ExpertLayout
 from mtp_bridge_patch.fix import Fix
 
@@ -56,6 +58,9 @@ def install(module: ModuleType) -> Callable[[], None]:
 
 def _layout(bridge: Any) -> ExpertLayout:
     """Tell the layout of the bridge's checkpoint; absent for a bridge with a config and no checkpoint."""
+    conversion = current(bridge)
+    if conversion is not None and conversion.source is None and conversion.layouts is not None:
+        return conversion.layouts.get(Block.MTP, ExpertLayout.ABSENT)  # chosen by config-only-export
     hf_pretrained = getattr(bridge, "hf_pretrained", None)
     source = getattr(getattr(hf_pretrained, "state", None), "source", None)
     if source is None:

@@ -1,7 +1,8 @@
 """Fix ``strict-load``: what a parameter needs and does not find is an error, before anything is loaded.
 
 Upstream warns of every key that it does not find, one by one, and leaves the parameter as it was initialized;
-it never tells of keys that no parameter took. Here all are told at once; with ``strict=False`` as a warning.
+it never tells of keys that no parameter took. Here all are told at once, as an error, or, with
+``loading(strict=False)``, as a warning.
 """
 
 import logging
@@ -45,7 +46,7 @@ class IncompleteLoadError(LayoutError):
 
 
 @contextmanager
-def strict_load(*, strict: bool) -> Iterator[None]:
+def loading(*, strict: bool) -> Iterator[None]:
     """Choose, inside a ``with`` block, whether an incomplete load is an error (the default) or a warning."""
     token = _strict.set(strict)
     try:

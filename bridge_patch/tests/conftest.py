@@ -6,13 +6,15 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
 import mtp_bridge_patch
 
 BRIDGE_MODULE = "megatron.bridge.models.qwen_vl.qwen35_vl_bridge"
-STANDIN = Path(__file__).with_name("standin_bridge.py")
+TEXT_MODULE = "megatron.bridge.models.qwen.qwen35_bridge"
+STANDIN = Path(__file__).with_name("standin")
 
 
 def _megatron_modules() -> dict[str, ModuleType]:
@@ -45,11 +47,11 @@ def install_release(site: Path) -> Callable[[str], Path]:
     """Return a function that installs a stand-in of a release, and gives the folder it is installed in."""
 
     def install(release: str) -> Path:
-        module = site.joinpath(*BRIDGE_MODULE.split(".")).with_suffix(".py")
-        module.parent.mkdir(parents=True)
-        shutil.copy(STANDIN, module)
-        for package in list(module.relative_to(site).parents)[:-1]:
-            (site / package / "__init__.py").touch()
+        shutil.copytree(STANDIN, site, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
+        if release.startswith("0.4."):
+            site.joinpath(*TEXT_MODULE.split(".")).with_suffix(".py").unlink()
+        for package in [site / "megatron", *site.glob("megatron/**/")]:
+            (package / "__init__.py").touch()
         metadata = site / f"megatron_bridge-{release}.dist-info" / "METADATA"
         metadata.parent.mkdir()
         metadata.write_text(f"Metadata-Version: 2.4\nName: megatron-bridge\nVersion: {release}\n")
@@ -72,5 +74,19 @@ def checkpoint() -> Callable[..., SimpleNamespace]:
     def make(*keys: str) -> SimpleNamespace:
         source = SimpleNamespace(get_all_keys=lambda: list(keys))
         return SimpleNamespace(model_name_or_path="/models/tiny", state=SimpleNamespace(source=source))
+
+    return make
+
+
+@pytest.fixture
+def chunk() -> Callable[..., SimpleNamespace]:
+    """Return a function that makes a model's chunk: its parameters, config and process groups."""
+
+    def make(*names: str, weight: Any = None, groups: Any = None, **config: Any) -> SimpleNamespace:
+        return SimpleNamespace(
+            config=SimpleNamespace(**config),
+            named_parameters=lambda: [(name, weight) for name in names],
+            pg_collection=SimpleNamespace(**(groups or {})),
+        )
 
     return make

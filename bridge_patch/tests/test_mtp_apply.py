@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import importlib
+import inspect
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,7 +21,19 @@ BRIDGE = "megatron.bridge.models.qwen_vl.qwen35_vl_bridge"
 
 pytestmark = pytest.mark.usefixtures("release_042")
 
-IDS = ("mtp-layout-switch", "mtp-layout-check")
+IDS = (
+    "text-only",
+    "mtp-layout-switch",
+    "mtp-any-layer",
+    "mtp-sequential-experts",
+    "contiguous-save",
+    "tied-embeddings-vpp",
+    "dtype-preserving-export",
+    "fp8-per-expert",
+    "strict-load",
+    "config-only-export",
+    "mtp-layout-check",
+)
 
 
 @pytest.fixture
@@ -36,6 +49,11 @@ def original(import_bridge: Callable[[], ModuleType]) -> Callable[[], dict[str, 
 
 def is_patched(module: ModuleType) -> bool:
     return hasattr(module.Qwen35VLMoEBridge.mapping_registry, "__wrapped__")
+
+
+def layers(method: Any) -> int:
+    """Return how many wrappers a method has."""
+    return 1 + layers(method.__wrapped__) if hasattr(method, "__wrapped__") else 0
 
 
 def test_mtp_apply_after_the_import(
@@ -59,10 +77,10 @@ def test_mtp_apply_before_the_import(import_bridge: Callable[[], ModuleType]) ->
     module = import_bridge()
     assert is_patched(module)
     assert "exec_module" not in vars(module.__spec__.loader)  # type: ignore[union-attr]
-    wrapped = module.Qwen35VLMoEBridge.mapping_registry.__wrapped__
+    upstream = inspect.unwrap(module.Qwen35VLMoEBridge.mapping_registry)
     mtp_bridge_patch.revert()
     assert sys.meta_path == finders
-    assert module.Qwen35VLMoEBridge.mapping_registry is wrapped
+    assert module.Qwen35VLMoEBridge.mapping_registry is upstream
     assert "build_conversion_tasks" not in vars(module.Qwen35VLMoEBridge)
 
 
@@ -89,7 +107,8 @@ def test_apply_and_revert_are_idempotent(
     before = original()
     finders = list(sys.meta_path)
     assert mtp_bridge_patch.apply() is mtp_bridge_patch.apply()
-    assert not hasattr(import_bridge().Qwen35VLMoEBridge.mapping_registry.__wrapped__, "__wrapped__")
+    # Changed by mtp-layout-switch, mtp-any-layer, mtp-sequential-experts and dtype-preserving-export.
+    assert layers(import_bridge().Qwen35VLMoEBridge.mapping_registry) == 4
     mtp_bridge_patch.revert()
     mtp_bridge_patch.revert()
     assert original() == before
@@ -163,11 +182,11 @@ def test_only_and_skip_choose_fixes(import_bridge: Callable[[], ModuleType]) -> 
         with pytest.raises(RuntimeError, match="patched already, with mtp-layout-check; revert"):
             mtp_bridge_patch.apply()
     with mtp_bridge_patch.patched(skip=["mtp-layout-check"]):
-        assert mtp_bridge_patch.applied() == ("mtp-layout-switch",)
+        assert mtp_bridge_patch.applied() == IDS[:-1]
         assert is_patched(import_bridge())
-    with pytest.raises(
-        ValueError, match="no fix mtp-nonsense; there are mtp-layout-switch, mtp-layout-check"
-    ):
+    with mtp_bridge_patch.patched(only=["mtp-layout-check", "fp8-per-expert"], skip=["mtp-layout-check"]):
+        assert mtp_bridge_patch.applied() == ("fp8-per-expert",)
+    with pytest.raises(ValueError, match=f"no fix mtp-nonsense; there are {', '.join(IDS)}$"):
         mtp_bridge_patch.apply(skip=["mtp-nonsense"])
     assert mtp_bridge_patch.applied() == ()
 

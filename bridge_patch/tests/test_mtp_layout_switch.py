@@ -40,6 +40,12 @@ UPSTREAM = [
         "language_model.mtp.layers.*.mtp_model_layer.mlp.shared_experts.linear_fc2.weight",
         "mtp.layers.*.mlp.shared_expert.down_proj.weight",
     ),
+    ("AutoMapping", "language_model.mtp.layers.0.eh_proj.weight", "mtp.fc.weight"),
+    (
+        "AutoMapping",
+        "language_model.mtp.layers.0.mtp_model_layer.mlp.router.weight",
+        "mtp.layers.0.mlp.gate.weight",
+    ),
 ]
 SWITCHED = [
     *UPSTREAM[:3],
@@ -61,9 +67,9 @@ def bridge_module(
     install_release: Callable[[str], Path],
     import_bridge: Callable[[], ModuleType],
 ) -> ModuleType:
-    """Return the bridge's module of each release, patched."""
+    """Return the bridge's module of each release, patched with this fix alone."""
     install_release(request.param)
-    mtp_bridge_patch.apply()
+    mtp_bridge_patch.apply(only=[FIX.id])
     return import_bridge()
 
 
@@ -115,7 +121,7 @@ def test_registry_keeps_its_derived_mappings(
     monkeypatch.setenv("ENABLE_BRIDGE_QUANT_MAPPING", "1")
     derived = [
         ("AutoMapping", name.replace(".weight", ".weight_quantizer._amax"), hf_param)
-        for _, name, hf_param in (SWITCHED[0], SWITCHED[5])
+        for _, name, hf_param in (SWITCHED[0], *SWITCHED[5:])
     ]
     tasks = bridge_module.Qwen35VLMoEBridge().build_conversion_tasks(checkpoint(*PACKED), [])
     assert table(tasks) == [*SWITCHED, *derived]
@@ -124,7 +130,7 @@ def test_registry_keeps_its_derived_mappings(
 def test_changed_upstream_is_an_error(
     bridge_module: ModuleType, checkpoint: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bridge_module, "_MTP", "somewhere.else.")
+    monkeypatch.setattr(bridge_module, "_MTP", "somewhere.else.layers.*.")
     with pytest.raises(RuntimeError, match=r"has no mapping of .*linear_fc1.weight\*, .*linear_fc2.weight\*"):
         bridge_module.Qwen35VLMoEBridge().build_conversion_tasks(checkpoint(*PACKED), [])
 

@@ -1,42 +1,81 @@
 """Which releases are patched, left alone and refused."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import mtp_bridge_patch
+from mtp_bridge_patch.fix import Need
 from mtp_bridge_patch.patch import FIXES
 from mtp_bridge_patch.releases import installed_release, is_at_least
+
+V04 = ("0.4.0", "0.4.1", "0.4.2")
+KNOWN = (*V04, "0.5.1", "0.6.2")
+# Of each fix, in the order in which they are applied: the releases it is made for, and the one that mends it.
+TABLE: dict[str, tuple[tuple[str, ...], str | None]] = {
+    "text-only": (V04, "0.5.0"),
+    "mtp-layout-switch": (V04, "0.5.0"),
+    "mtp-any-layer": (KNOWN, None),
+    "mtp-sequential-experts": (KNOWN, None),
+    "contiguous-save": ((*V04, "0.5.1"), "0.6.0"),
+    "tied-embeddings-vpp": ((*V04, "0.5.1"), "0.6.0"),
+    "dtype-preserving-export": (KNOWN, None),
+    "fp8-per-expert": (KNOWN, None),
+    "strict-load": (KNOWN, None),
+    "config-only-export": (KNOWN, None),
+    "mtp-layout-check": (KNOWN, None),
+}
+
+
+def line(release: str, needs: dict[str, str]) -> str:
+    """Return the line that says what becomes of each fix; those that are not in `needs` are applied."""
+    parts = [f"{name} {needs.get(name, 'applied')}" for name in TABLE]
+    return f"megatron-bridge {release}: {'; '.join(parts)}"
+
+
+FIXED_IN_05 = dict.fromkeys(("text-only", "mtp-layout-switch"), "not needed: fixed upstream since 0.5.0")
+FIXED_IN_06 = dict.fromkeys(
+    ("contiguous-save", "tied-embeddings-vpp"), "not needed: fixed upstream since 0.6.0"
+)
 
 
 @pytest.mark.parametrize("release", ["0.4.0", "0.4.1", "0.4.2", "0.4.2+local.1"])
 def test_mtp_releases_with_every_failure(install_release: Callable[[str], Path], release: str) -> None:
     install_release(release)
-    status = mtp_bridge_patch.apply()
-    assert str(status) == f"megatron-bridge {release}: mtp-layout-switch applied; mtp-layout-check applied"
-    assert mtp_bridge_patch.applied() == ("mtp-layout-switch", "mtp-layout-check")
+    assert str(mtp_bridge_patch.apply()) == line(release, {})
+    assert mtp_bridge_patch.applied() == tuple(TABLE)
 
 
-@pytest.mark.parametrize("release", ["0.5.1", "0.6.2"])
-def test_mtp_releases_with_one_fixed(install_release: Callable[[str], Path], release: str) -> None:
+@pytest.mark.parametrize(
+    ("release", "fixed"), [("0.5.1", FIXED_IN_05), ("0.6.2", {**FIXED_IN_05, **FIXED_IN_06})]
+)
+def test_mtp_releases_with_some_fixed(
+    install_release: Callable[[str], Path], release: str, fixed: dict[str, str]
+) -> None:
     install_release(release)
-    assert str(mtp_bridge_patch.apply()) == (
-        f"megatron-bridge {release}: mtp-layout-switch not needed: fixed upstream since 0.5.0; "
-        "mtp-layout-check applied"
-    )
-    assert mtp_bridge_patch.applied() == ("mtp-layout-check",)
+    assert str(mtp_bridge_patch.apply()) == line(release, fixed)
+    assert mtp_bridge_patch.applied() == tuple(name for name in TABLE if name not in fixed)
 
 
-@pytest.mark.parametrize("release", ["0.5.0", "0.6.0rc1", "0.10.0", "1.0"])
-def test_mtp_releases_that_were_not_checked(install_release: Callable[[str], Path], release: str) -> None:
+@pytest.mark.parametrize(
+    ("release", "fixed"),
+    [
+        ("0.5.0", FIXED_IN_05),
+        ("0.6.0rc1", FIXED_IN_05),
+        ("0.10.0", {**FIXED_IN_05, **FIXED_IN_06}),
+        ("1.0", {**FIXED_IN_05, **FIXED_IN_06}),
+    ],
+)
+def test_mtp_releases_that_were_not_checked(
+    install_release: Callable[[str], Path], release: str, fixed: dict[str, str]
+) -> None:
     install_release(release)
     status = mtp_bridge_patch.apply()
     assert status.applied == ()
-    assert str(status) == (
-        f"megatron-bridge {release}: mtp-layout-switch not needed: fixed upstream since 0.5.0; "
-        "mtp-layout-check not available: made for 0.4.0, 0.4.1, 0.4.2, 0.5.1, 0.6.2"
-    )
+    others = {name: f"not available: made for {', '.join(made)}" for name, (made, _) in TABLE.items()}
+    assert str(status) == line(release, {**others, **fixed})
     assert mtp_bridge_patch.applied() == ()
 
 
@@ -45,12 +84,31 @@ def test_mtp_unknown_release(install_release: Callable[[str], Path], release: st
     install_release(release)
     with pytest.raises(mtp_bridge_patch.UnsupportedRelease) as caught:
         mtp_bridge_patch.apply()
-    assert str(caught.value) == (
-        f"megatron-bridge {release} is not a known release: "
-        "mtp-layout-switch is made for 0.4.0, 0.4.1, 0.4.2; "
-        "mtp-layout-check is made for 0.4.0, 0.4.1, 0.4.2, 0.5.1, 0.6.2"
-    )
+    made_for = "; ".join(f"{name} is made for {', '.join(made)}" for name, (made, _) in TABLE.items())
+    assert str(caught.value) == f"megatron-bridge {release} is not a known release: {made_for}"
     assert mtp_bridge_patch.applied() == ()
+
+
+# Of the releases below, those that come with or after one that mends something.
+MENDED: dict[str | None, tuple[str, ...]] = {
+    "0.5.0": ("0.5.0", "0.5.1", "0.5.2", "0.6.0rc1", "0.6.0", "0.6.2", "0.7.0"),
+    "0.6.0": ("0.6.0", "0.6.2", "0.7.0"),
+}
+
+
+def test_mtp_need_of_every_release() -> None:
+    assert [fix.id for fix in FIXES] == list(TABLE)
+    for fix in FIXES:
+        made, fixed_since = TABLE[fix.id]
+        assert (fix.releases, fix.fixed_since) == (made, fixed_since)
+        for release in ("0.3.1", *KNOWN, "0.4.3", "0.5.0rc1", "0.5.0", "0.5.2", "0.6.0rc1", "0.6.0", "0.7.0"):
+            if release in made:
+                expected = Need.APPLIES
+            elif release in MENDED.get(fixed_since, ()):
+                expected = Need.NOT_NEEDED
+            else:
+                expected = Need.NOT_AVAILABLE
+            assert (release, fix.need(release)) == (release, expected), fix.id
 
 
 @pytest.mark.usefixtures("site")
@@ -81,7 +139,7 @@ def test_is_at_least(version: str, expected: bool) -> None:
 def test_every_fix_says_what_it_is() -> None:
     assert len({fix.id for fix in FIXES}) == len(FIXES)
     for fix in FIXES:
-        assert fix.id.startswith("mtp-")
+        assert re.fullmatch("[a-z0-9]+(-[a-z0-9]+)+", fix.id)
         assert fix.failure.endswith(".")
         assert fix.modules
         if fix.fixed_since is not None:

@@ -11,7 +11,20 @@ import pytest
 
 import mtp_bridge_patch
 
-APPLIED = "mtp_bridge_patch: megatron-bridge 0.4.2: mtp-layout-switch applied; mtp-layout-check applied\n"
+IDS = (
+    "text-only",
+    "mtp-layout-switch",
+    "mtp-any-layer",
+    "mtp-sequential-experts",
+    "contiguous-save",
+    "tied-embeddings-vpp",
+    "dtype-preserving-export",
+    "fp8-per-expert",
+    "strict-load",
+    "config-only-export",
+    "mtp-layout-check",
+)
+APPLIED = f"mtp_bridge_patch: megatron-bridge 0.4.2: {' applied; '.join(IDS)} applied\n"
 REPORT = """
 import json, sys
 from pathlib import Path
@@ -121,10 +134,11 @@ def test_help(python: Run, option: str) -> None:
     assert run.stdout.startswith("usage: ")
 
 
-def test_release_that_needs_no_patch(python: Run) -> None:
-    run = python("-m", "mtp_bridge_patch", "scripts/report.py", release="0.6.2")
+def test_release_that_is_not_patched(python: Run) -> None:
+    run = python("-m", "mtp_bridge_patch", "scripts/report.py", release="0.5.0")
     assert json.loads(run.stdout)["patched"] is False
-    assert "not needed: fixed upstream since 0.5.0" in run.stderr
+    assert "mtp-layout-switch not needed: fixed upstream since 0.5.0" in run.stderr
+    assert "applied" not in run.stderr
 
 
 def test_unknown_release_runs_nothing(python: Run) -> None:

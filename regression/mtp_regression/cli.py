@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from mtp_regression import checkpoint_commands
+from mtp_regression import checkpoint_commands, coverage_commands, patch_commands
 from mtp_regression.checkpoint_commands import Json, fail
 
 app = typer.Typer(
@@ -30,6 +30,8 @@ for _command in (
     checkpoint_commands.verify,
     checkpoint_commands.inspect,
     checkpoint_commands.faults,
+    coverage_commands.coverage,
+    patch_commands.patch,
 ):
     app.command()(_command)
 

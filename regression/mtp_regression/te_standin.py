@@ -96,6 +96,7 @@ class _Sharded(_Empty):
         *,
         tp_size: int = 1,
         parallel_mode: str | None = None,
+        sequence_parallel: bool = False,
         bias: bool = True,
         params_dtype: torch.dtype = torch.float32,
         device: object = "cuda",
@@ -104,10 +105,24 @@ class _Sharded(_Empty):
         super().__init__()
         self.tp_size = tp_size
         self.parallel_mode = parallel_mode
+        self.sequence_parallel = tp_size > 1 and sequence_parallel
         self.in_features = in_features // tp_size if parallel_mode == "row" else in_features
         self.out_features = out_features // tp_size if parallel_mode == "column" else out_features
         self.use_bias = bias
         self._place: dict[str, Any] = {"dtype": params_dtype, "device": device}
+        # Megatron-Core asks these of grouped modules when it saves a checkpoint.
+        self.fp8 = self.fp8_calibration = False
+        self.fp8_meta = {"fp8_checkpoint": False}
+
+    def get_extra_state(self) -> torch.Tensor:
+        """Return the `_extra_state` of a module that is not quantised: no bytes."""
+        return torch.empty(0, dtype=torch.uint8)
+
+    def set_extra_state(self, state: object) -> None:
+        """Take an `_extra_state` and drop it: without FP8 it holds nothing."""
+
+    def init_fp8_metadata(self, num_gemms: int = 1) -> None:
+        """Leave FP8 off; Megatron-Core calls it before it loads a checkpoint."""
 
     def _add(self, suffix: str = "") -> None:
         weight_axis = 1 if self.parallel_mode == "row" else 0
@@ -116,6 +131,8 @@ class _Sharded(_Empty):
         if self.use_bias:
             bias_axis = 0 if self.parallel_mode == "column" else None
             bias = _parameter(self.out_features, **self._place, shard_axis=bias_axis)
+            if self.parallel_mode == "row":
+                bias.sequence_parallel = self.sequence_parallel
             self.register_parameter(f"bias{suffix}", bias)
 
 
@@ -143,9 +160,11 @@ class LayerNormLinear(Linear):
         super().__init__(in_features, out_features, **options)
         self.zero_centered_gamma = zero_centered_gamma
         self.layer_norm_weight = _parameter(in_features, **self._place)
+        self.layer_norm_weight.sequence_parallel = self.sequence_parallel
         self.layer_norm_bias = None
         if normalization == "LayerNorm":
             self.layer_norm_bias = _parameter(in_features, **self._place)
+            self.layer_norm_bias.sequence_parallel = self.sequence_parallel
 
 
 class GroupedLinear(_Sharded):
@@ -170,6 +189,7 @@ class RMSNorm(_Empty):
         device: object = "cuda",
         hidden_size: int | None = None,
         params_dtype: torch.dtype | None = None,
+        sequence_parallel: bool | None = None,
         **_unused: object,
     ) -> None:
         super().__init__()
@@ -183,6 +203,9 @@ class RMSNorm(_Empty):
             dtype=dtype or params_dtype or torch.get_default_dtype(),
             device=device,
         )
+        self.sequence_parallel = sequence_parallel
+        if sequence_parallel is not None:
+            self.weight.sequence_parallel = sequence_parallel
 
 
 class LayerNorm(RMSNorm):
@@ -191,6 +214,8 @@ class LayerNorm(RMSNorm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.bias = nn.Parameter(torch.empty_like(self.weight))
+        if self.sequence_parallel is not None:
+            self.bias.sequence_parallel = self.sequence_parallel
 
 
 class DotProductAttention(_Empty):

@@ -43,6 +43,37 @@ def test_grouped_linear_has_a_weight_an_expert() -> None:
     assert set(axes(grouped).values()) == {1}
 
 
+def test_sequence_parallel_is_marked_where_transformer_engine_marks_it() -> None:
+    """Norms always, row-parallel biases too; weights never, and without tensor parallelism it is off."""
+    options = {"sequence_parallel": True, "tp_size": 2}
+
+    def marks(module: torch.nn.Module) -> dict[str, bool]:
+        return {
+            name: parameter.sequence_parallel
+            for name, parameter in module.named_parameters()
+            if hasattr(parameter, "sequence_parallel")
+        }
+
+    assert marks(te_standin.Linear(6, 8, parallel_mode="row", **options)) == {"bias": True}
+    assert marks(te_standin.Linear(6, 8, parallel_mode="column", **options)) == {}
+    norms = {"layer_norm_weight": True, "layer_norm_bias": True}
+    assert marks(te_standin.LayerNormLinear(6, 8, parallel_mode="column", **options)) == norms
+    one_rank = te_standin.LayerNormLinear(6, 8, sequence_parallel=True)
+    assert marks(one_rank) == {"layer_norm_weight": False, "layer_norm_bias": False}
+    assert marks(te_standin.LayerNorm(6, sequence_parallel=False)) == {"weight": False, "bias": False}
+    assert marks(te_standin.RMSNorm(6)) == {}
+
+
+def test_extra_state_is_empty_and_taken_back() -> None:
+    """As TransformerEngine's of a module without FP8: a key of the state, with no bytes."""
+    grouped = te_standin.GroupedLinear(2, 6, 8, bias=False)
+    state = grouped.state_dict()
+    assert state["_extra_state"].dtype == torch.uint8
+    assert state["_extra_state"].numel() == 0
+    assert not any((grouped.fp8, grouped.fp8_calibration, grouped.fp8_meta["fp8_checkpoint"]))
+    grouped.load_state_dict(state)
+
+
 def test_meta_device_is_kept() -> None:
     assert te_standin.Linear(6, 8, device="meta").weight.device.type == "meta"
     assert te_standin.RMSNorm(6, device="meta").weight.device.type == "meta"

@@ -1,0 +1,29 @@
+"""Stands in for ``megatron.bridge.models.conversion.auto_bridge``."""
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+
+class AutoBridge:
+    """What users call."""
+
+    def __init__(self, hf_pretrained: Any) -> None:
+        self.hf_pretrained = hf_pretrained
+
+    def save_hf_pretrained(
+        self,
+        model: list[Any],
+        path: str | Path,
+        show_progress: bool = True,
+        source_path: str | Path | None = None,
+        strict: bool = True,
+        merge_adapter_weights: bool = True,
+        distributed_save: bool = False,
+        save_every_n_ranks: int = 1,
+    ) -> None:
+        """Refuse a config alone."""
+        del model, path, show_progress, source_path, strict
+        del merge_adapter_weights, distributed_save, save_every_n_ranks
+        if version("megatron-bridge").startswith("0.4.") and not hasattr(self.hf_pretrained, "state"):
+            raise ValueError("The state source is required")

@@ -1,0 +1,111 @@
+"""FP8 checkpoints without the right scales are refused before anything is loaded."""
+
+import importlib
+import json
+import struct
+from collections.abc import Callable
+from math import prod
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+
+import mtp_bridge_patch
+
+Tensors = dict[str, tuple[str, tuple[int, ...]]]
+
+EXPERT = "mtp.layers.0.mlp.experts.0."
+WEIGHTS: Tensors = {
+    f"{EXPERT}{name}_proj.weight": ("F8_E4M3", shape)
+    for name, shape in (("gate", (130, 256)), ("up", (128, 256)), ("down", (256, 129)))
+}
+# A number for each block of 128 x 128, begun ones too.
+SCALES: Tensors = {
+    f"{EXPERT}{name}_proj.weight_scale_inv": ("F32", shape)
+    for name, shape in (("gate", (2, 2)), ("up", (1, 2)), ("down", (2, 2)))
+}
+BYTES = {"F8_E4M3": 1, "F32": 4, "BF16": 2}
+
+
+@pytest.fixture(params=["0.4.2", "0.5.1", "0.6.2"])
+def bridge(
+    request: pytest.FixtureRequest,
+    install_release: Callable[[str], Path],
+    import_bridge: Callable[[], ModuleType],
+) -> Any:
+    install_release(request.param)
+    mtp_bridge_patch.apply(only=["fp8-per-expert"])
+    return import_bridge().Qwen35VLMoEBridge()
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Callable[[Tensors], SimpleNamespace]:
+    """Return a function that writes a checkpoint of zeros, and gives it as upstream's ``hf_pretrained``."""
+
+    def write(tensors: Tensors) -> SimpleNamespace:
+        header, end = {}, 0
+        for name, (dtype, shape) in tensors.items():
+            begin, end = end, end + prod(shape) * BYTES[dtype]
+            header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [begin, end]}
+        encoded = json.dumps(header).encode()
+        folder = tmp_path / "checkpoint"
+        folder.mkdir()
+        data = struct.pack("<Q", len(encoded)) + encoded + bytes(end)
+        (folder / "model.safetensors").write_bytes(data)
+        source = SimpleNamespace(path=folder, get_all_keys=lambda: list(tensors))
+        return SimpleNamespace(state=SimpleNamespace(source=source))
+
+    return write
+
+
+def test_mtp_scales_for_every_block_are_taken(bridge: Any, stored: Callable[[Tensors], Any]) -> None:
+    assert bridge.load_weights_hf_to_megatron(stored(WEIGHTS | SCALES), [])
+
+
+def test_other_dtypes_need_no_scale(bridge: Any, stored: Callable[[Tensors], Any]) -> None:
+    assert bridge.load_weights_hf_to_megatron(stored({"lm_head.weight": ("BF16", (4, 4))}), [])
+
+
+def test_mtp_scales_that_are_wrong_are_all_told(bridge: Any, stored: Callable[[Tensors], Any]) -> None:
+    gate, up, down = SCALES
+    other: Tensors = {gate: ("F32", (1, 2)), up: ("F32", (2, 1))}
+    with pytest.raises(mtp_bridge_patch.LayoutError) as caught:
+        bridge.load_weights_hf_to_megatron(stored(WEIGHTS | other), [])
+    assert caught.value.problems == (
+        f"scales missing: 1 key ({down})",
+        f"scales that are not one for each block of 128 x 128: 2 keys ({gate}, {up})",
+    )
+    assert caught.value.checkpoint.endswith("/checkpoint")
+    assert not hasattr(bridge, "broadcast")  # nothing was loaded
+
+
+@pytest.mark.parametrize("shape", [(), (2,), (1, 1), (2, 2, 1), (130, 256)])
+def test_scale_of_another_shape_is_refused(
+    bridge: Any, stored: Callable[[Tensors], Any], shape: tuple[int, ...]
+) -> None:
+    name = next(iter(SCALES))
+    with pytest.raises(mtp_bridge_patch.LayoutError, match="are not one for each block"):
+        bridge.load_weights_hf_to_megatron(stored(WEIGHTS | SCALES | {name: ("F32", shape)}), [])
+
+
+class Config(SimpleNamespace):
+    """A config that keeps what it saved last."""
+
+    def save_pretrained(self, folder: Path) -> None:
+        del folder
+        self.saved = getattr(self, "quantization_config", None)
+
+
+@pytest.mark.parametrize(
+    ("architectures", "kept"),
+    [(["Qwen3_5MoeForConditionalGeneration"], True), (["LlamaForCausalLM"], False), (None, False)],
+)
+def test_saved_config_says_how_it_is_quantized(
+    bridge: Any, tmp_path: Path, architectures: list[str] | None, kept: bool
+) -> None:
+    del bridge
+    module: Any = importlib.import_module("megatron.bridge.models.hf_pretrained.base")
+    config = Config(architectures=architectures, quantization_config={"quant_method": "fp8"})
+    module.PreTrainedBase(config).save_artifacts(tmp_path)
+    assert config.saved == ({"quant_method": "fp8"} if kept else None)

@@ -1,0 +1,66 @@
+"""The page of the table of scenarios, from what is known of each release.
+
+python -m mtp_regression.case_page > docs/cases.md
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+from mtp_regression.case_table import KNOWN, PATCHED, UPSTREAM
+from mtp_regression.scenarios import SCENARIOS
+
+RELEASES = ("0.4.2", "0.5.1", "0.6.2")
+
+_HEAD = """# What each release carries
+
+`nox -s cases` takes these checkpoints through Megatron-Bridge and back, as it is and with `mtp_bridge_patch`
+applied, and fails if any outcome is another than this page's (`regression/mtp_regression/known_cases/`): also
+where a release has become better. MoE is the tiny Qwen3.5 or 3.6 35B-A3B on tp2 ep2, dense is 27B on tp2,
+tied embeddings are 0.8B.
+
+A cell is the verdict of the [round trip](report.md) (native / stream / saved, once if all three agree). "6
+declared" is Qwen3.5's F32 pair, which comes back in BF16. "refused" is the patch's own error, before anything
+is loaded, which lists all that is wrong; it is what a broken checkpoint should get.
+"""
+
+
+def page() -> str:
+    """Return the page as Markdown."""
+    known = {
+        release: json.loads((KNOWN / f"{release}.json").read_text(encoding="utf-8")) for release in RELEASES
+    }
+    lines = [_HEAD, *_table(known), "", "## Why", "", *_causes(known)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(known: dict[str, dict[str, dict[str, dict[str, str]]]]) -> Iterator[str]:
+    heads = [f"{release} {column}" for release in RELEASES for column in (UPSTREAM, PATCHED)]
+    yield f"| scenario | {' | '.join(heads)} |"
+    yield "|---" * (len(heads) + 1) + "|"
+    for scenario in SCENARIOS:
+        cells = [
+            known[release][scenario.name][column]["outcome"]
+            for release in RELEASES
+            for column in (UPSTREAM, PATCHED)
+        ]
+        yield f"| {scenario.name} | {' | '.join(cells)} |"
+
+
+def _causes(known: dict[str, dict[str, dict[str, dict[str, str]]]]) -> Iterator[str]:
+    """List why an unpatched release fails, the same cause once."""
+    yield "What upstream does where it is not exact; [findings.md](findings.md) has the causes in its code."
+    for release in RELEASES:
+        yield f"\n### {release}\n"
+        causes: dict[str, list[str]] = {}
+        for scenario in SCENARIOS:
+            cell = known[release][scenario.name][UPSTREAM]
+            if cell["outcome"].partition(",")[0] != "exact" and cell["cause"]:
+                causes.setdefault(cell["cause"], []).append(scenario.name)
+        for cause, names in causes.items():
+            yield f"- {'; '.join(names)}: `{cause.replace('`', '')}`"
+
+
+if __name__ == "__main__":
+    print(page(), end="")

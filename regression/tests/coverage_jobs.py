@@ -1,0 +1,22 @@
+"""What `test_mtp_coverage` has real ranks do."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from mtp_regression.coverage import RankParameters
+from mtp_regression.parallel import Parallel
+from mtp_regression.parameter_tasks import parameters_of
+from mtp_regression.rendezvous import World
+
+
+def held(world: World, checkpoint: str, parallel_text: str) -> dict[str, Any]:
+    """Load a checkpoint for good, and tell what the rank holds."""
+    from mtp_regression.adapters.megatron_bridge import MegatronBridge
+
+    bridge = MegatronBridge()
+    bridge.load(Path(checkpoint), Parallel.parse(parallel_text))
+    parameters, strays = parameters_of(bridge._auto, bridge._chunks)
+    found = RankParameters(world.rank, bridge.coordinates(), parameters, strays)
+    bridge.close()
+    return asdict(found)
