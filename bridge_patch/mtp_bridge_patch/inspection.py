@@ -16,7 +16,7 @@ from mtp_bridge_patch.declaration import Declaration
 from mtp_bridge_patch.expert_keys import Block, ExpertKeys
 from mtp_bridge_patch.expert_layout import ExpertLayout
 from mtp_bridge_patch.headers import TensorHeader
-from mtp_bridge_patch.index import INDEX_NAME, read_checkpoint, read_index
+from mtp_bridge_patch.index import INDEX_NAME, check_inside, read_checkpoint, read_index
 from mtp_bridge_patch.report import LayoutReport
 
 _LAYER = re.compile(r".*\.layers\.[0-9]+\.", re.DOTALL)
@@ -64,6 +64,7 @@ def inspect(source: object, *, config: object = None, index_only: bool = False) 
 def _inspect_path(path: Path, config: object, *, index_only: bool) -> LayoutReport:
     declaration = Declaration.read(path) if config is None and path.is_dir() else _declaration(config)
     if index_only and (path / INDEX_NAME).exists():
+        check_inside(path, INDEX_NAME)
         return _report(str(path), read_index(path / INDEX_NAME).weight_map, {}, declaration)
     checkpoint = read_checkpoint(path)
     report = _report(str(path), checkpoint.tensors, checkpoint.tensors, declaration)

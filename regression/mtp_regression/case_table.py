@@ -1,10 +1,10 @@
 """Runs every scenario on the installed release, as it is and patched, and compares with what is known.
 
-    python -m mtp_regression.case_table [--update]
+    python -m mtp_regression.case_table [--update] [TEXT]
 
 What is known of a release is in `known_cases/RELEASE.json`: for each scenario what became of it, and why.
 A difference is an error in both directions, so that a release that mends a failure is noticed. `--update`
-writes the file anew.
+writes the file anew. TEXT chooses the scenarios that have it in their names.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from mtp_regression.compare import Verdict
 from mtp_regression.launch import StartedRanks
 from mtp_regression.records import Record
 from mtp_regression.roundtrip import Case, run_case
-from mtp_regression.scenarios import SCENARIOS
+from mtp_regression.scenarios import SCENARIOS, Scenario
 
 KNOWN = Path(__file__).with_name("known_cases")
 UPSTREAM, PATCHED = "upstream", "patched"
@@ -40,12 +40,16 @@ Row = dict[str, dict[str, str]]
 def main(arguments: Sequence[str]) -> int:
     """Run, and compare or update; returns the exit code."""
     release = metadata.version("megatron-bridge")
-    rows = dict(_run())
+    words = [word for word in arguments if word != "--update"]
+    chosen = [scenario for scenario in SCENARIOS if all(word in scenario.name for word in words)]
+    rows = dict(_run(chosen))
     known_file = KNOWN / f"{release}.json"
+    known = json.loads(known_file.read_text(encoding="utf-8")) if known_file.exists() else {}
     if "--update" in arguments:
         KNOWN.mkdir(exist_ok=True)
-        known_file.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    known = json.loads(known_file.read_text(encoding="utf-8")) if known_file.exists() else {}
+        known |= rows
+        ordered = {scenario.name: known[scenario.name] for scenario in SCENARIOS if scenario.name in known}
+        known_file.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
     problems = [*_differences(known, rows), *_not_exact(rows)]
     for problem in problems:
         print(problem)
@@ -53,13 +57,13 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if problems else 0
 
 
-def _run() -> Iterator[tuple[str, Row]]:
-    """Run every scenario; yields its name and its row."""
+def _run(scenarios: Sequence[Scenario]) -> Iterator[tuple[str, Row]]:
+    """Run scenarios; yields the name and the row of each."""
     launch = StartedRanks(time_limit=60)
     declared = exceptions.load()
     console = Console(soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="mtp-cases-") as scratch:
-        for number, scenario in enumerate(SCENARIOS):
+        for number, scenario in enumerate(scenarios):
             checkpoint = scenario.write(Path(scratch, str(number)))
             row: Row = {}
             for column in (UPSTREAM, PATCHED):
@@ -116,9 +120,9 @@ def _error(text: str) -> str:
 
 
 def _differences(known: dict[str, Any], rows: dict[str, Row]) -> Iterator[str]:
-    for name in known.keys() | rows.keys():
-        if known.get(name) != rows.get(name):
-            yield f"{name}: known as {known.get(name)}, and is {rows.get(name)}"
+    for name, row in rows.items():
+        if known.get(name) != row:
+            yield f"{name}: known as {known.get(name)}, and is {row}"
 
 
 def _not_exact(rows: dict[str, Row]) -> Iterator[str]:
