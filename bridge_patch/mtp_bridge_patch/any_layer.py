@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from types import MappingProxyType, ModuleType
 from typing import Any
 
-from mtp_bridge_patch.bridges import MODULES
+from mtp_bridge_patch.bridges import MODULES, keys_of
 from mtp_bridge_patch.conversion import Conversion, rewrite_mappings
 from mtp_bridge_patch.fix import Fix
 
@@ -42,15 +42,11 @@ def _every_layer(mappings: Iterable[Any], _conversion: Conversion) -> Iterator[A
     for mapping in mappings:
         if _FIRST not in mapping.megatron_param:
             yield mapping
-        elif all(_FIRST in key for key in _keys(mapping)):
+        elif all(_FIRST in key for key in keys_of(mapping)):
             yield _of_every_layer(mapping)
         else:  # the key names no layer; the first mapping that fits is taken
             yield _shared(mapping, exported, first=True)
             yield _shared(mapping, exported, first=False)
-
-
-def _keys(mapping: Any) -> list[str]:
-    return [mapping.hf_param] if isinstance(mapping.hf_param, str) else list(mapping.hf_param.values())
 
 
 def _of_every_layer(mapping: Any) -> Any:

@@ -63,6 +63,11 @@ def replace(owner: Any, name: str, value: object) -> Callable[[], None]:
     return restore
 
 
+def keys_of(mapping: Any) -> list[str]:
+    """Return the checkpoint's keys, or patterns of keys, that one of upstream's mappings names."""
+    return [mapping.hf_param] if isinstance(mapping.hf_param, str) else list(mapping.hf_param.values())
+
+
 def model_bridge() -> Any:
     """Return upstream's module of what all bridges have in common."""
     return importlib.import_module(MODEL_BRIDGE_MODULE)

@@ -13,7 +13,7 @@ from contextlib import ExitStack
 from types import MappingProxyType, ModuleType
 from typing import Any
 
-from mtp_bridge_patch.bridges import MODEL_BRIDGE_MODULE, MODULES, param_mapping, replace
+from mtp_bridge_patch.bridges import MODEL_BRIDGE_MODULE, MODULES, keys_of, param_mapping, replace
 from mtp_bridge_patch.conversion import Conversion, rewrite_mappings
 from mtp_bridge_patch.expert_keys import Block
 from mtp_bridge_patch.expert_layout import ExpertLayout
@@ -98,8 +98,7 @@ def _block(mapping: Any) -> Block | None:
 
 def _prefixes(mapping: Any) -> tuple[str, str]:
     """Return what precedes a projection, on Megatron's side and on the checkpoint's."""
-    key = mapping.hf_param if isinstance(mapping.hf_param, str) else next(iter(mapping.hf_param.values()))
-    return _prefix(mapping.megatron_param), _prefix(key)
+    return _prefix(mapping.megatron_param), _prefix(keys_of(mapping)[0])
 
 
 def _prefix(name: str) -> str:

@@ -13,7 +13,7 @@ from contextvars import ContextVar
 from types import MappingProxyType, ModuleType
 from typing import Any
 
-from mtp_bridge_patch.bridges import MODULES, Method, model_bridge, wrap
+from mtp_bridge_patch.bridges import MODULES, Method, keys_of, model_bridge, wrap
 from mtp_bridge_patch.conversion import begin, chunks
 from mtp_bridge_patch.expert_keys import listed
 from mtp_bridge_patch.fix import Fix
@@ -102,7 +102,7 @@ def _check(bridge: Any, hf_pretrained: Any, megatron_model: Any) -> None:
         if mapping is None:
             unmapped.append(name)
             continue
-        needed = [mapping.hf_param] if isinstance(mapping.hf_param, str) else mapping.hf_param.values()
+        needed = keys_of(mapping)
         used.update(needed)
         missing.update(dict.fromkeys(key for key in needed if key not in keys))
     unused = sorted(key for key in keys - used if key.removesuffix(_SCALE) not in used)

@@ -88,3 +88,6 @@ GRID = (
     Parallel(tp=2, pp=2, ep=2, ranks=8),
 )
 """The parallel layouts of the main job; the tiny geometry divides by each."""
+
+DENSE_GRID = tuple(layout for layout in GRID if layout.ep == layout.etp == 1)
+"""Those that a dense model can have: it has no experts to share."""

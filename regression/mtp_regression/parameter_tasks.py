@@ -24,6 +24,7 @@ from torch.overrides import TorchFunctionMode
 from torch.testing._internal.distributed.fake_pg import FakeStore  # registers the backend
 
 import mtp_bridge_patch
+from mtp_bridge_patch.bridges import keys_of
 from mtp_regression import ranks
 from mtp_regression.coverage import Parameter, RankParameters
 from mtp_regression.parallel import Coordinates, Parallel
@@ -172,7 +173,7 @@ def parameters_of(auto: Any, chunks: list[Any]) -> tuple[list[Parameter], int]:
     from megatron.bridge.models.conversion import model_bridge
 
     tasks = [task for task in auto.get_conversion_tasks(chunks) if task is not None]
-    keys = {task.global_param_name: _keys(task.mapping) for task in tasks}
+    keys = {task.global_param_name: keys_of(task.mapping) for task in tasks}
     experts = {task.global_param_name: _expert(task.mapping) for task in tasks}
     # By identity: whatever name a task goes by, this is the tensor that it fills.
     fills = Counter(id(task.param_weight) for task in tasks if task.megatron_module is not None)
@@ -189,11 +190,6 @@ def parameters_of(auto: Any, chunks: list[Any]) -> tuple[list[Parameter], int]:
             name = model_bridge._megatron_local_name_to_global(models, config, local_name, stage)
             parameters.append(Parameter(name, filled, keys.get(name), experts.get(name)))
     return parameters, sum(fills.values())
-
-
-def _keys(mapping: Any) -> list[str]:
-    source = mapping.hf_param
-    return [source] if isinstance(source, str) else list(source.values())
 
 
 def _expert(mapping: Any) -> int | None:

@@ -19,7 +19,7 @@ from rich.console import Console
 
 from mtp_fixtures import CheckpointSpec, preset
 from mtp_regression import run
-from mtp_regression.parallel import GRID
+from mtp_regression.parallel import DENSE_GRID, GRID
 from mtp_regression.scenarios import Use
 
 _TEXT, _TWO = {"text_only": True}, {"mtp_layers": 2}
@@ -49,8 +49,7 @@ class _Part:
 
     @property
     def parallels(self) -> list[str]:
-        experts = self.checkpoints is _MOE
-        return [str(layout) for layout in GRID if experts or (layout.ep == 1 and layout.etp == 1)]
+        return [str(layout) for layout in (GRID if self.checkpoints is _MOE else DENSE_GRID)]
 
 
 PARTS = (_Part("moe", _MOE), _Part("dense", _DENSE), _Part("sequential", _MOE, Use.SEQUENTIAL))
