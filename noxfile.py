@@ -214,10 +214,16 @@ def install_transformer_engine(session: nox.Session) -> None:
 
 
 def _cuda_toolkit() -> Path | None:
-    """Find the CUDA toolkit: that of CUDA_HOME, of the nvcc on the path, or the one at its usual place."""
+    """Find the CUDA toolkit: that of CUDA_HOME, of the nvcc on the path, or the one at its usual place.
+
+    An nvcc on the path may be a script that calls another, so a toolkit is what has the headers beside it.
+    """
     nvcc = shutil.which("nvcc")
     homes = (os.environ.get("CUDA_HOME"), nvcc and Path(nvcc).resolve().parent.parent, "/usr/local/cuda")
-    return next((Path(home) for home in homes if home and Path(home, "bin", "nvcc").exists()), None)
+    parts = ("bin/nvcc", "include/cuda_runtime.h")
+    return next(
+        (Path(home) for home in homes if home and all(Path(home, part).exists() for part in parts)), None
+    )
 
 
 def _gpus() -> list[str]:

@@ -23,10 +23,11 @@ from mtp_bridge_patch.expert_keys import Block
 from mtp_bridge_patch.expert_layout import ExpertLayout
 from mtp_bridge_patch.export_record import ExportRecord
 from mtp_bridge_patch.fix import Fix
-from mtp_bridge_patch.releases import installed_release, is_at_least
+from mtp_bridge_patch.releases import is_installed_before
 
 DEFAULT = ExportRecord(ExpertLayout.PACKED, ExpertLayout.PER_EXPERT)
 """Layouts of the published BF16 releases of Qwen3.5; Qwen3.6 has packed MTP experts."""
+_WRITABLE = (ExpertLayout.PACKED, ExpertLayout.PER_EXPERT)
 _RUN_CONFIG = "run_config.yaml"
 _logger = logging.getLogger(__name__)
 _explicit: ContextVar[ExportRecord | None] = ContextVar("export_layout", default=None)
@@ -43,9 +44,12 @@ def export_layout(
         mtp: Of the MTP layers' routed experts.
 
     Raises:
-        ValueError: There is no such layout.
+        ValueError: It is another layout, or none.
     """
-    token = _explicit.set(ExportRecord(ExpertLayout(decoder), ExpertLayout(mtp)))
+    record = ExportRecord(ExpertLayout(decoder), ExpertLayout(mtp))
+    if other := {record.decoder, record.mtp}.difference(_WRITABLE):
+        raise ValueError(f"cannot export {', '.join(sorted(other))}: choose {' or '.join(_WRITABLE)}")
+    token = _explicit.set(record)
     try:
         yield
     finally:
@@ -136,7 +140,7 @@ def _tasks(upstream: Method) -> Method:
         self: Any, hf_pretrained: Any, megatron_model: Any, *args: Any, **kwargs: Any
     ) -> Any:
         conversion = _begin(self, hf_pretrained, megatron_model)
-        if conversion.source is None and not is_at_least(installed_release() or "", "0.5.0"):
+        if conversion.source is None and is_installed_before("0.5.0"):
             # 0.4.x looks every key up in the checkpoint, to warn of those that are missing.
             conversion.stand_in = hf_pretrained = _with_any_key(hf_pretrained)
         return upstream(self, hf_pretrained, megatron_model, *args, **kwargs)
@@ -173,6 +177,11 @@ def _begin(bridge: Any, hf_pretrained: Any, megatron_model: Any) -> Conversion:
             "mtp_bridge_patch.export_layout(decoder=..., mtp=...).",
             record.decoder,
             record.mtp,
+        )
+    if ExpertLayout.FP8_PER_EXPERT in (record.decoder, record.mtp):
+        _logger.warning(
+            "Exporting without the FP8 checkpoint that was loaded, and so without its scales: weights will "
+            "be in the model's dtype, experts per expert."
         )
     conversion.layouts = {Block.DECODER: record.decoder, Block.MTP: record.mtp}
     conversion.float32 = recorded.float32 if recorded else frozenset()

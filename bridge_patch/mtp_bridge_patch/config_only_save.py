@@ -11,7 +11,8 @@ from typing import Any
 
 from mtp_bridge_patch.bridges import replace
 from mtp_bridge_patch.index import INDEX_NAME
-from mtp_bridge_patch.releases import installed_release, is_at_least
+from mtp_bridge_patch.quantization_config import unquantized
+from mtp_bridge_patch.releases import is_installed_before
 
 
 def install_save(module: ModuleType) -> Callable[[], None]:
@@ -24,7 +25,7 @@ def install_save(module: ModuleType) -> Callable[[], None]:
         What puts the class back as it was.
     """
     undo = ExitStack()
-    if is_at_least(installed_release() or "", "0.5.0"):
+    if not is_installed_before("0.5.0"):
         return undo.close
     upstream = module.AutoBridge.save_hf_pretrained
 
@@ -57,7 +58,8 @@ def _write(weights: dict[str, Any], config: Any, folder: Path) -> None:
     hub = importlib.import_module("huggingface_hub")
     safetensors = importlib.import_module("safetensors.torch")
     folder.mkdir(parents=True, exist_ok=True)
-    config.save_pretrained(folder)
+    with unquantized(config):  # the weights are in the model's dtype
+        config.save_pretrained(folder)
     plan = hub.split_torch_state_dict_into_shards(weights)
     for file_name, names in plan.filename_to_tensors.items():
         shard = {name: weights[name] for name in names}

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from mtp_bridge_patch.declaration import Declaration
 from mtp_bridge_patch.expert_keys import Block, ExpertKeys, Layer, LayerExperts, listed
-from mtp_bridge_patch.expert_layout import PROJECTIONS, ExpertLayout
+from mtp_bridge_patch.expert_layout import PROJECTIONS, SCALE_SUFFIX, ExpertLayout
 from mtp_bridge_patch.headers import TensorHeader
 
 Tensors = Mapping[str, TensorHeader]
@@ -129,9 +129,9 @@ class _Sizes:
         return self._sizes[name] == size
 
     def _check_scale(self, key: str) -> Iterator[str]:
-        weight, scale = self._tensors.get(key), self._tensors.get(f"{key}_scale_inv")
+        weight, scale = self._tensors.get(key), self._tensors.get(key + SCALE_SUFFIX)
         if weight and scale and scale.shape != tuple(-(-size // _FP8_BLOCK) for size in weight.shape):
-            yield f"{key}_scale_inv {scale.dtype} {list(scale.shape)}"
+            yield f"{key}{SCALE_SUFFIX} {scale.dtype} {list(scale.shape)}"
 
 
 def _is_plain(dtype: str) -> bool:

@@ -1,13 +1,11 @@
 """What a checkpoint's `config.json` declares of its routed experts and MTP layers."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtp_bridge_patch.index import check_inside
-from mtp_bridge_patch.untrusted import MAX_JSON_SIZE, CheckpointError, parse_object, regular_file
+from mtp_bridge_patch.untrusted import CheckpointError, parse_object, read_json_of
 
 CONFIG_NAME = "config.json"
 
@@ -55,19 +53,14 @@ class Declaration:
             CheckpointError: It cannot be read, is (through a link) outside the folder, or is no JSON object;
                 or its `text_config` is none.
         """
-        path = folder / CONFIG_NAME
-        if not os.path.lexists(path):
+        if (raw := read_json_of(folder, CONFIG_NAME)) is None:
             return None
-        check_inside(folder, CONFIG_NAME)
-        with regular_file(path) as (file, size):
-            if size > MAX_JSON_SIZE:
-                raise CheckpointError(str(path), [f"its {size} bytes are over the limit of {MAX_JSON_SIZE}"])
-            raw = file.read(size)
-        fields, problems = parse_object(raw, str(path))
+        where = str(folder / CONFIG_NAME)
+        fields, problems = parse_object(raw, where)
         if not isinstance(fields.get("text_config", {}), dict):
             problems.append("its text_config is no JSON object")
         if problems:
-            raise CheckpointError(str(path), problems)
+            raise CheckpointError(where, problems)
         return cls.of(fields)
 
 

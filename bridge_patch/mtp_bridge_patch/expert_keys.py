@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import count, islice
 
-from mtp_bridge_patch.expert_layout import PACKED_TENSORS, PROJECTIONS, ExpertLayout
+from mtp_bridge_patch.expert_layout import PACKED_TENSORS, PROJECTIONS, SCALE_SUFFIX, ExpertLayout
 from mtp_bridge_patch.untrusted import shown
 
 _SHOWN = 3  # keys of a problem
@@ -15,7 +15,8 @@ _EXPERTS = ".mlp.experts."
 _HEAD = re.compile(r"(?:(?P<prefix>.*)\.)?layers\.(?P<layer>[0-9]{1,9})", re.DOTALL)
 _TAIL = re.compile(
     r"(?P<packed>gate_up_proj|down_proj)"
-    r"|(?P<expert>[0-9]{1,9})\.(?P<projection>gate|up|down)_proj\.weight(?P<scale>_scale_inv)?"
+    r"|(?P<expert>[0-9]{1,9})\.(?P<projection>gate|up|down)_proj\.weight"
+    rf"(?P<scale>{SCALE_SUFFIX})?"
 )
 _MTP_LAYER = re.compile(r"(?:.*\.)?mtp\.layers\.([0-9]{1,9})\.", re.DOTALL)
 
@@ -113,7 +114,7 @@ class LayerExperts:
             yield f"projections missing: {listed(lacking)}"
         if self.scales:
             bare = [
-                self.key(expert, name, "_scale_inv")
+                self.key(expert, name, SCALE_SUFFIX)
                 for expert in sorted(self.single)
                 for name in PROJECTIONS
                 if name in self.single[expert] and name not in self.scales.get(expert, ())

@@ -9,6 +9,10 @@ PROJECTIONS = ("gate", "up", "down")
 """Projections of one expert; a key is `...mlp.experts.{expert}.{projection}_proj.weight`."""
 
 
+SCALE_SUFFIX = "_scale_inv"
+"""Added to the key of an FP8 weight: the tensor that its blocks are multiplied by."""
+
+
 class ExpertLayout(StrEnum):
     """How the routed experts of a block are stored.
 

@@ -10,8 +10,7 @@ from typing import Any
 from mtp_bridge_patch.conversion import Conversion
 from mtp_bridge_patch.expert_keys import Block
 from mtp_bridge_patch.expert_layout import ExpertLayout
-from mtp_bridge_patch.index import check_inside
-from mtp_bridge_patch.untrusted import MAX_JSON_SIZE, CheckpointError, parse_object, regular_file, shown
+from mtp_bridge_patch.untrusted import CheckpointError, parse_object, read_json_of, shown
 
 FILE_NAME = "mtp_bridge_patch.json"
 """Beside the `run_config.yaml` of a Megatron checkpoint. A file of its own: readers that are not patched
@@ -67,14 +66,8 @@ class ExportRecord:
         Raises:
             CheckpointError: It is no such record, or (through a link) outside the folder.
         """
-        path = folder / FILE_NAME
-        if not os.path.lexists(path):
-            return None
-        check_inside(folder, FILE_NAME)
-        with regular_file(path) as (file, size):
-            if size > MAX_JSON_SIZE:
-                raise CheckpointError(str(path), [f"its {size} bytes are over the limit of {MAX_JSON_SIZE}"])
-            return cls.from_json(file.read(size), str(path))
+        raw = read_json_of(folder, FILE_NAME)
+        return None if raw is None else cls.from_json(raw, str(folder / FILE_NAME))
 
     def to_json(self) -> str:
         """Return the record as JSON."""

@@ -6,7 +6,9 @@ which upstream has for other models (``maybe_dequantize_fp8_blockwise``): a weig
 the number that ``weight_scale_inv`` has for its block of 128 x 128.
 
 On export a weight is divided by the checkpoint's scale, which gives an unchanged weight its bytes back; a
-block that has grown beyond E4M3's range gets a new scale.
+block that has grown beyond E4M3's range gets a new scale. Weights are exported in BF16 instead if they are
+asked for in a dtype (``weight_dtype``, of 0.6.x; saving a folder then needs ``strict=False``, for upstream
+misses the scales), or if there is no checkpoint at hand.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,19 +16,18 @@ from contextlib import ExitStack
 from types import MappingProxyType, ModuleType
 from typing import Any
 
-from mtp_bridge_patch.bridges import MODULES, Method, replace, wrap
+from mtp_bridge_patch.bridges import MODULES, Method, wrap
 from mtp_bridge_patch.conversion import Conversion, begin
 from mtp_bridge_patch.expert_keys import listed
+from mtp_bridge_patch.expert_layout import SCALE_SUFFIX
 from mtp_bridge_patch.exports import change_exports
 from mtp_bridge_patch.fix import Fix
+from mtp_bridge_patch.quantization_config import install_artifacts, install_save
 from mtp_bridge_patch.report import LayoutError
 
 BLOCK = 128
 """Rows and columns that share a scale (`weight_block_size` of the published releases)."""
 _LARGEST = 448.0  # of E4M3
-_SCALE = "_scale_inv"
-_PRETRAINED_MODULE = "megatron.bridge.models.hf_pretrained.base"
-_ARCHITECTURES = ("Qwen3_5",)
 
 
 def install(module: ModuleType) -> Callable[[], None]:
@@ -43,30 +44,6 @@ def install(module: ModuleType) -> Callable[[], None]:
     undo.callback(wrap(module, load))
     undo.callback(change_exports(module, _quantized))
     return undo.close
-
-
-def install_config(module: ModuleType) -> Callable[[], None]:
-    """Let a saved folder's config say that it is quantized, as the checkpoint's does; upstream deletes that.
-
-    Args:
-        module: The imported ``megatron.bridge.models.hf_pretrained.base``.
-
-    Returns:
-        What puts the class back as it was.
-    """
-    upstream = module.PreTrainedBase.save_artifacts
-
-    def save_artifacts(self: Any, save_directory: Any, *args: Any, **kwargs: Any) -> Any:
-        quantization = getattr(self.config, "quantization_config", None)
-        result = upstream(self, save_directory, *args, **kwargs)
-        architectures = getattr(self.config, "architectures", None) or ("",)
-        if quantization is not None and architectures[0].startswith(_ARCHITECTURES):
-            self.config.quantization_config = quantization
-            self.config.save_pretrained(save_directory)
-        return result
-
-    save_artifacts.__wrapped__ = upstream  # type: ignore[attr-defined]
-    return replace(module.PreTrainedBase, "save_artifacts", save_artifacts)
 
 
 def _checked(upstream: Method) -> Method:
@@ -89,11 +66,11 @@ def _require_scales(conversion: Conversion) -> None:
     for name, tensor in conversion.stored.items():
         if tensor.dtype != "F8_E4M3":
             continue
-        scale = conversion.stored.get(name + _SCALE)
+        scale = conversion.stored.get(name + SCALE_SUFFIX)
         if scale is None:
-            missing.append(name + _SCALE)
+            missing.append(name + SCALE_SUFFIX)
         elif scale.shape != tuple(-(-size // BLOCK) for size in tensor.shape):
-            other.append(name + _SCALE)
+            other.append(name + SCALE_SUFFIX)
     problems = [f"scales missing: {listed(missing)}"] if missing else []
     if other:
         problems.append(f"scales that are not one for each block of {BLOCK} x {BLOCK}: {listed(other)}")
@@ -120,7 +97,7 @@ def _dequantize(weight: Any, key: str, state: Any) -> Any:
 
     if getattr(weight, "dtype", None) != torch.float8_e4m3fn:
         return weight
-    scales = _expanded(state[key + _SCALE], weight)
+    scales = _expanded(state[key + SCALE_SUFFIX], weight)
     return (weight.float() * scales).to(torch.bfloat16)
 
 
@@ -131,7 +108,7 @@ def _quantized(name: str, tensor: Any, conversion: Conversion) -> Iterator[tuple
         return
     import torch
 
-    key = name + _SCALE
+    key = name + SCALE_SUFFIX
     scale = conversion.source.load_tensors([key])[key].to(tensor.device)
     scale = _grown(scale, tensor)
     weight = (tensor.float() / _expanded(scale, tensor)).clamp(-_LARGEST, _LARGEST)
@@ -167,5 +144,11 @@ FIX = Fix(
     failure="FP8 weights are loaded without their scales, silently, or the load crashes.",
     releases=("0.4.0", "0.4.1", "0.4.2", "0.5.1", "0.6.2"),
     fixed_since=None,
-    modules=MappingProxyType({**dict.fromkeys(MODULES, install), _PRETRAINED_MODULE: install_config}),
+    modules=MappingProxyType(
+        {
+            **dict.fromkeys(MODULES, install),
+            "megatron.bridge.models.conversion.auto_bridge": install_save,
+            "megatron.bridge.models.hf_pretrained.base": install_artifacts,
+        }
+    ),
 )

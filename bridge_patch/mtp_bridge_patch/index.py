@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mtp_bridge_patch.headers import ShardHeader, TensorHeader, read_header
-from mtp_bridge_patch.untrusted import MAX_JSON_SIZE, CheckpointError, parse_object, regular_file, shown
+from mtp_bridge_patch.untrusted import CheckpointError, check_inside, parse_object, read_json, shown
 
 INDEX_NAME = "model.safetensors.index.json"
 SUFFIX = ".safetensors"
@@ -130,20 +130,6 @@ def read_checkpoint(path: Path) -> CheckpointHeaders:
     return _checkpoint(path, index, shards, problems)
 
 
-def check_inside(folder: Path, file: str) -> None:
-    """Check that a file's real path, with all links followed, is below its folder's; it need not exist.
-
-    Raises:
-        CheckpointError: It is not.
-    """
-    real = Path(os.path.realpath(folder / file))  # Path.resolve raises on a loop of links
-    roots = [os.path.realpath(folder)]
-    if Path(roots[0]).parent.name == "snapshots":  # the cache of huggingface_hub: files are links to blobs
-        roots.append(os.path.join(os.path.dirname(os.path.dirname(roots[0])), "blobs"))  # noqa: PTH118, PTH120
-    if not any(real.is_relative_to(root) for root in roots):
-        raise CheckpointError(str(folder / file), ["is outside the folder"])
-
-
 def _checkpoint(
     folder: Path, index: Index | None, shards: dict[str, ShardHeader], problems: list[str]
 ) -> CheckpointHeaders:
@@ -183,11 +169,7 @@ def _contradictions(
 def _read_index(path: Path) -> tuple[Index, list[str]]:
     """Return the index, with `_NO_FILE` in place of every file name that is refused, and its problems."""
     where = str(path)
-    with regular_file(path) as (file, size):
-        if size > MAX_JSON_SIZE:
-            raise CheckpointError(where, [f"its {size} bytes are over the limit of {MAX_JSON_SIZE}"])
-        raw = file.read(size)
-    document, problems = parse_object(raw, where)
+    document, problems = parse_object(read_json(path), where)
     weight_map, metadata = document.get("weight_map"), document.get("metadata", {})
     if not isinstance(weight_map, dict):
         raise CheckpointError(where, [*problems, "has no weight_map of tensor names to file names"])

@@ -16,8 +16,9 @@ from mtp_bridge_patch.declaration import Declaration
 from mtp_bridge_patch.expert_keys import Block, ExpertKeys
 from mtp_bridge_patch.expert_layout import ExpertLayout
 from mtp_bridge_patch.headers import TensorHeader
-from mtp_bridge_patch.index import INDEX_NAME, check_inside, read_checkpoint, read_index
+from mtp_bridge_patch.index import INDEX_NAME, read_checkpoint, read_index
 from mtp_bridge_patch.report import LayoutReport
+from mtp_bridge_patch.untrusted import check_inside
 
 _LAYER = re.compile(r".*\.layers\.[0-9]+\.", re.DOTALL)
 

@@ -20,6 +20,11 @@ def installed_release() -> str | None:
         return None
 
 
+def is_installed_before(release: str) -> bool:
+    """Tell whether the installed Megatron-Bridge is one before ``release`` (such as "0.5.0"), or unknown."""
+    return not is_at_least(installed_release() or "", release)
+
+
 def public_release(version: str) -> str:
     """Return ``version`` without its local label: "0.4.2" for "0.4.2+build7", a rebuild of that release."""
     return version.partition("+")[0]

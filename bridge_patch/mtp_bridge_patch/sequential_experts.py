@@ -18,7 +18,7 @@ from mtp_bridge_patch.conversion import Conversion, rewrite_mappings
 from mtp_bridge_patch.expert_keys import Block
 from mtp_bridge_patch.expert_layout import ExpertLayout
 from mtp_bridge_patch.fix import Fix
-from mtp_bridge_patch.releases import installed_release, is_at_least
+from mtp_bridge_patch.releases import is_installed_before
 
 _EXPERTS = ".mlp.experts."
 _LOCAL_EXPERT = re.compile(r"\.experts\.local_experts\.(\d+)\.")
@@ -48,7 +48,7 @@ def install_numbers(module: ModuleType) -> Callable[[], None]:
         What puts the module back as it was.
     """
     undo = ExitStack()
-    if is_at_least(installed_release() or "", "0.5.0"):
+    if not is_installed_before("0.5.0"):
         return undo.close
     upstream_name, upstream_key = module._megatron_local_name_to_global, module.extract_sort_key
 

@@ -16,11 +16,11 @@ from typing import Any
 from mtp_bridge_patch.bridges import MODULES, Method, keys_of, model_bridge, wrap
 from mtp_bridge_patch.conversion import begin, chunks
 from mtp_bridge_patch.expert_keys import listed
+from mtp_bridge_patch.expert_layout import SCALE_SUFFIX
 from mtp_bridge_patch.fix import Fix
 from mtp_bridge_patch.report import LayoutError
 
 _EXPERT = re.compile(r"(\.experts\.(?:local_experts\.|linear_fc\d\.(?:weight|bias)))(\d+)")
-_SCALE = "_scale_inv"
 _logger = logging.getLogger(__name__)
 _strict: ContextVar[bool] = ContextVar("strict", default=True)
 
@@ -105,7 +105,7 @@ def _check(bridge: Any, hf_pretrained: Any, megatron_model: Any) -> None:
         needed = keys_of(mapping)
         used.update(needed)
         missing.update(dict.fromkeys(key for key in needed if key not in keys))
-    unused = sorted(key for key in keys - used if key.removesuffix(_SCALE) not in used)
+    unused = sorted(key for key in keys - used if key.removesuffix(SCALE_SUFFIX) not in used)
     path = getattr(hf_pretrained, "model_name_or_path", None) or "the checkpoint"
     error = IncompleteLoadError(str(path), list(missing), unmapped, unused)
     if (missing or unmapped) and _strict.get():

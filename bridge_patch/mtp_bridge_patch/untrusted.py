@@ -57,6 +57,44 @@ def _open_regular(path: str, flags: int) -> int:
     return descriptor
 
 
+def check_inside(folder: Path, file: str) -> None:
+    """Check that a file's real path, with all links followed, is below its folder's; it need not exist.
+
+    Raises:
+        CheckpointError: It is not.
+    """
+    real = Path(os.path.realpath(folder / file))  # Path.resolve raises on a loop of links
+    roots = [os.path.realpath(folder)]
+    if Path(roots[0]).parent.name == "snapshots":  # the cache of huggingface_hub: files are links to blobs
+        roots.append(os.path.join(os.path.dirname(os.path.dirname(roots[0])), "blobs"))  # noqa: PTH118, PTH120
+    if not any(real.is_relative_to(root) for root in roots):
+        raise CheckpointError(str(folder / file), ["is outside the folder"])
+
+
+def read_json(path: Path) -> bytes:
+    """Read a file of JSON, without decoding it.
+
+    Raises:
+        CheckpointError: The file cannot be read, or is larger than `MAX_JSON_SIZE`.
+    """
+    with regular_file(path) as (file, size):
+        if size > MAX_JSON_SIZE:
+            raise CheckpointError(str(path), [f"its {size} bytes are over the limit of {MAX_JSON_SIZE}"])
+        return file.read(size)
+
+
+def read_json_of(folder: Path, file: str) -> bytes | None:
+    """Read a folder's file of JSON, without decoding it; None if there is none.
+
+    Raises:
+        CheckpointError: As `read_json`; or it is (through a link) outside the folder.
+    """
+    if not os.path.lexists(folder / file):
+        return None
+    check_inside(folder, file)
+    return read_json(folder / file)
+
+
 def parse_object(raw: bytes, where: str) -> tuple[dict[str, Any], list[str]]:
     """Decode a JSON object, more strictly than `json.loads`.
 

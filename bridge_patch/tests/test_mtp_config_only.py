@@ -27,15 +27,9 @@ KEYS = (*map(PER_EXPERT.format, ("gate", "up", "down")), PACKED + "gate_up_proj"
 RECORD = ExportRecord(ExpertLayout.PER_EXPERT, ExpertLayout.PACKED)
 
 
-@pytest.fixture(params=["0.4.2", "0.5.1", "0.6.2"])
-def bridge(
-    request: pytest.FixtureRequest,
-    install_release: Callable[[str], Path],
-    import_bridge: Callable[[], ModuleType],
-) -> Any:
-    install_release(request.param)
-    mtp_bridge_patch.apply(only=["config-only-export"])
-    return import_bridge().Qwen35VLMoEBridge()
+@pytest.fixture
+def bridge(patched_module: Callable[[str], ModuleType]) -> Any:
+    return patched_module("config-only-export").Qwen35VLMoEBridge()
 
 
 def layouts(bridge: Any, model: SimpleNamespace) -> tuple[str, str]:
@@ -70,6 +64,22 @@ def test_warning_names_what_there_is(bridge: Any, chunk: Make, caplog: pytest.Lo
     layouts(bridge, chunk(OUTPUT))
     assert "choose with mtp_bridge_patch.export_layout(" in caplog.text
     assert mtp_bridge_patch.export_layout is export_layout
+
+
+@pytest.mark.parametrize("layout", ["fp8-per-expert", "absent"])
+def test_layouts_that_no_export_writes_are_refused(layout: str) -> None:
+    with pytest.raises(ValueError, match=rf"cannot export {layout}: choose packed or per-expert"):
+        export_layout(mtp=layout).__enter__()
+
+
+def test_mtp_export_without_the_fp8_checkpoint_warns(
+    bridge: Any, chunk: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = ExportRecord(ExpertLayout.PER_EXPERT, ExpertLayout.FP8_PER_EXPERT)
+    record.put_on([(recorded := chunk(OUTPUT)).config])
+    layouts(bridge, recorded)
+    [warning] = caplog.records
+    assert "without the FP8 checkpoint" in warning.message
 
 
 def test_export_layout_ends_with_its_block(bridge: Any, chunk: Make) -> None:

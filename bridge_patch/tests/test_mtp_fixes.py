@@ -34,6 +34,7 @@ OF_A_BRIDGE = {
     "stream_weights_megatron_to_hf",
 }
 OTHERS = {
+    "auto_bridge.AutoBridge.save_hf_pretrained",
     "base.PreTrainedBase.save_artifacts",
     "config.ConfigContainer.to_yaml",
     "model_load_save.load_model_config",
@@ -41,7 +42,6 @@ OTHERS = {
 VISION_LANGUAGE = ("qwen35_vl_bridge.Qwen35VLBridge", "qwen35_vl_bridge.Qwen35VLMoEBridge")
 TEXT = ("qwen35_bridge.Qwen35Bridge", "qwen35_bridge.Qwen35MoEBridge")
 OF_V04 = {
-    "auto_bridge.AutoBridge.save_hf_pretrained",
     "model_bridge._megatron_local_name_to_global",
     "model_bridge.extract_sort_key",
 }

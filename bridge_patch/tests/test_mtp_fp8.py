@@ -1,6 +1,5 @@
 """FP8 checkpoints without the right scales are refused before anything is loaded."""
 
-import importlib
 import json
 import struct
 from collections.abc import Callable
@@ -28,15 +27,9 @@ SCALES: Tensors = {
 BYTES = {"F8_E4M3": 1, "F32": 4, "BF16": 2}
 
 
-@pytest.fixture(params=["0.4.2", "0.5.1", "0.6.2"])
-def bridge(
-    request: pytest.FixtureRequest,
-    install_release: Callable[[str], Path],
-    import_bridge: Callable[[], ModuleType],
-) -> Any:
-    install_release(request.param)
-    mtp_bridge_patch.apply(only=["fp8-per-expert"])
-    return import_bridge().Qwen35VLMoEBridge()
+@pytest.fixture
+def bridge(patched_module: Callable[[str], ModuleType]) -> Any:
+    return patched_module("fp8-per-expert").Qwen35VLMoEBridge()
 
 
 @pytest.fixture
@@ -87,25 +80,3 @@ def test_scale_of_another_shape_is_refused(
     name = next(iter(SCALES))
     with pytest.raises(mtp_bridge_patch.LayoutError, match="are not one for each block"):
         bridge.load_weights_hf_to_megatron(stored(WEIGHTS | SCALES | {name: ("F32", shape)}), [])
-
-
-class Config(SimpleNamespace):
-    """A config that keeps what it saved last."""
-
-    def save_pretrained(self, folder: Path) -> None:
-        del folder
-        self.saved = getattr(self, "quantization_config", None)
-
-
-@pytest.mark.parametrize(
-    ("architectures", "kept"),
-    [(["Qwen3_5MoeForConditionalGeneration"], True), (["LlamaForCausalLM"], False), (None, False)],
-)
-def test_saved_config_says_how_it_is_quantized(
-    bridge: Any, tmp_path: Path, architectures: list[str] | None, kept: bool
-) -> None:
-    del bridge
-    module: Any = importlib.import_module("megatron.bridge.models.hf_pretrained.base")
-    config = Config(architectures=architectures, quantization_config={"quant_method": "fp8"})
-    module.PreTrainedBase(config).save_artifacts(tmp_path)
-    assert config.saved == ({"quant_method": "fp8"} if kept else None)

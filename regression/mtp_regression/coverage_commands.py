@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mtp_bridge_patch.expert_layout import ExpertLayout
+from mtp_bridge_patch.expert_layout import SCALE_SUFFIX, ExpertLayout
 from mtp_bridge_patch.releases import installed_release, public_release
 from mtp_fixtures import PRESETS, CheckpointSpec, Scale, preset
 from mtp_regression.checkpoint_commands import Json, fail
@@ -22,7 +22,6 @@ from mtp_regression.parallel import Parallel
 if TYPE_CHECKING:
     from mtp_regression.coverage import Coverage, RankParameters
 
-_SCALE = "_scale_inv"
 _ENVIRONMENT = "install the environment of a bridge, as CONTRIBUTING.md shows"
 
 
@@ -80,7 +79,7 @@ def coverage(
         shapes = {
             key: shape
             for key, shape in shapes.items()
-            if not (key.endswith(_SCALE) and key.removesuffix(_SCALE) in shapes)
+            if not (key.endswith(SCALE_SUFFIX) and key.removesuffix(SCALE_SUFFIX) in shapes)
         }
     shares = max(layers, 1) if "mtp-any-layer" in fixes else 1
     found = cover(shapes, ranks, parallel, mtp_layers_share=shares)

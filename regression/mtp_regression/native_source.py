@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from mtp_bridge_patch.expert_layout import SCALE_SUFFIX
 from mtp_regression.compare import Tensors
 from mtp_regression.native_shards import Array
 from mtp_regression.tensors import DTYPES
 
 BF16 = DTYPES["BF16"]
-SCALE_SUFFIX = "_scale_inv"
 PUBLISHED_BLOCK = (128, 128)
 """Rows and columns that share a scale, where `config.json` does not say."""
 

@@ -27,7 +27,7 @@ import mtp_bridge_patch
 from mtp_bridge_patch.bridges import keys_of
 from mtp_regression import ranks
 from mtp_regression.coverage import Parameter, RankParameters
-from mtp_regression.parallel import Coordinates, Parallel
+from mtp_regression.parallel import Parallel
 from mtp_regression.rendezvous import World, leave
 
 ADAPTER = "mtp_regression.adapters.megatron_bridge"
@@ -113,36 +113,16 @@ def _alone(rank: int, size: int) -> Iterator[None]:
 
 
 def _build(auto: Any, rank: int, parallel: Parallel) -> RankParameters:
-    from megatron.core import parallel_state
-
+    from mtp_regression import megatron_model
     from mtp_regression.cpu_megatron import cuda_on_cpu
 
-    sizes = {
-        "tensor_model_parallel_size": parallel.tp,
-        "pipeline_model_parallel_size": parallel.pp,
-        "virtual_pipeline_model_parallel_size": parallel.vpp if parallel.vpp > 1 else None,
-        "expert_model_parallel_size": parallel.ep,
-        "expert_tensor_parallel_size": parallel.etp,
-    }
-    provider = auto.to_megatron_provider(load_weights=False)
-    for name, size in sizes.items():
-        setattr(provider, name, size)
-    provider.params_dtype = provider.pipeline_dtype = torch.bfloat16
-    provider.gradient_accumulation_fusion = provider.perform_initialization = False
-    provider.finalize()
-    parallel_state.initialize_model_parallel(**sizes, create_gloo_process_groups=False)
+    provider = megatron_model.provider(auto, parallel, gloo=False)
     with cuda_on_cpu(), _Weightless():
         chunks = provider.provide_distributed_model(
             wrap_with_ddp=False, use_cpu_initialization=False, init_model_with_meta_device=True
         )
     parameters, strays = parameters_of(auto, chunks)
-    place = Coordinates(
-        tp=parallel_state.get_tensor_model_parallel_rank(),
-        pp=parallel_state.get_pipeline_model_parallel_rank(),
-        ep=parallel_state.get_expert_model_parallel_rank(),
-        etp=parallel_state.get_expert_tensor_parallel_rank(),
-    )
-    return RankParameters(rank, place, parameters, strays)
+    return RankParameters(rank, megatron_model.coordinates(), parameters, strays)
 
 
 class _Weightless(TorchFunctionMode):  # type: ignore[misc]

@@ -8,12 +8,25 @@ from mtp_regression.parallel import Parallel
 from mtp_regression.rendezvous import World
 
 
-def save_again(_world: World, adapter_name: str, checkpoint: str, folder: str) -> None:
-    """Load a checkpoint through an adapter's bridge and save it."""
+def save_again(
+    _world: World, adapter_name: str, checkpoint: str, folder: str, dtype: str | None = None
+) -> None:
+    """Load a checkpoint through an adapter's bridge and save it.
+
+    Args:
+        adapter_name: See `adapter.find`.
+        checkpoint: Its folder.
+        folder: Where to save it.
+        dtype: What to ask for, by torch's name of it; of 0.6.x.
+    """
+    import torch
+
     importlib.import_module(adapter_name.partition(":")[0])
     bridge = adapter.find(adapter_name)()
     try:
         bridge.load(Path(checkpoint), Parallel())
-        bridge.save(Path(folder))
+        # Not strict: upstream misses the scales of a checkpoint that is not saved in FP8.
+        options = {} if dtype is None else {"weight_dtype": getattr(torch, dtype), "strict": False}
+        bridge.save(Path(folder), **options)
     finally:
         bridge.close()

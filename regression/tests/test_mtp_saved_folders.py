@@ -1,5 +1,6 @@
 """What the patched bridge saves, transformers loads again, with the same parameters as the checkpoint."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,15 @@ from mtp_fixtures.plugin import MakeCheckpoint
 from mtp_regression import ranks
 from mtp_regression.scenarios import Use
 
-from .transformers_models import differing, load, one_by_one, one_thread  # noqa: F401 - a fixture
+from .transformers_models import (
+    dequantized,
+    differing,
+    expected_parameters,
+    load,
+    one_by_one,
+    one_thread,  # noqa: F401 - a fixture
+    read,
+)
 
 pytestmark = [pytest.mark.xdist_group("megatron"), pytest.mark.usefixtures("main_job", "one_thread")]
 
@@ -37,20 +46,46 @@ def test_saved_folder_loads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     checkpoint = make_checkpoint(preset, **options)
-    saved = tmp_path / "saved"
+    saved = save(use, checkpoint, tmp_path, monkeypatch)
+    expected = one_by_one(load(checkpoint, auto).state_dict())
+    assert not differing(load(saved, auto), expected)
+
+
+@pytest.mark.parametrize(
+    ("use", "dtype"), [(Use.CONFIG_ONLY, None), (Use.PLAIN, "bfloat16")], ids=["config-only", "asked-for"]
+)
+def test_fp8_checkpoint_saved_without_scales_loads(
+    use: Use,
+    dtype: str | None,
+    make_checkpoint: MakeCheckpoint,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    checkpoint = make_checkpoint("qwen3.6-35b-a3b-fp8")
+    saved = save(use, checkpoint, tmp_path, monkeypatch, dtype)
+    assert "quantization_config" not in json.loads((saved / "config.json").read_text())
+    model = load(saved, VISION)
+    assert not differing(model, expected_parameters(dequantized(read(checkpoint)), model))
+
+
+def save(
+    use: Use, checkpoint: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, dtype: str | None = None
+) -> Path:
+    """Save a checkpoint again through the patched bridge; returns the folder."""
     monkeypatch.syspath_prepend(Path(__file__).parent)
     from saved_folders import save_again
 
+    saved = folder / "saved"
     adapter_name = use.adapter(patched=True)
     ranks.run(
         save_again,
         adapter_name,
         str(checkpoint),
         str(saved),
+        dtype,
         world_size=1,
         time_limit=120,
-        log_folder=tmp_path / "logs",
+        log_folder=folder / "logs",
         preload=[adapter_name.partition(":")[0]],
     )
-    expected = one_by_one(load(checkpoint, auto).state_dict())
-    assert not differing(load(saved, auto), expected)
+    return saved

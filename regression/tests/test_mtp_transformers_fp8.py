@@ -8,7 +8,6 @@ a multiple of 128, as in all published models, and wrong in a tiny model, which 
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -18,14 +17,15 @@ from mtp_fixtures.plugin import MakeCheckpoint
 from .transformers_models import (
     NOTHING_LEFT,
     SCALE,
-    Tensors,
     check_image,
     check_text,
+    dequantized,
     differing,
     expected_parameters,
     load,
     one_thread,  # noqa: F401 - a fixture
     read,
+    spread,
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -52,25 +52,6 @@ def whole_blocks(preset: Preset) -> Geometry:
     mlp = replace(mlp, **sizes) if isinstance(mlp, Moe) else replace(mlp, intermediate_size=384)
     text = replace(tiny.text, hidden_size=256, head_dim=64, mrope_section=(3, 3, 2), mlp=mlp)
     return replace(tiny, text=replace(text, linear_key_head_dim=64, linear_value_head_dim=64))
-
-
-def spread(scales: Any, weight: Any) -> Any:
-    """Give each element of a weight the scale of its block of 128 x 128, float64[rows, columns]."""
-    rows, columns = weight.shape
-    return scales.double().repeat_interleave(128, 0)[:rows].repeat_interleave(128, 1)[:, :columns]
-
-
-def dequantized(tensors: Tensors) -> Tensors:
-    """Multiply exactly, then round to BF16 once."""
-    import torch
-
-    return {
-        name: (tensor.double() * spread(tensors[name + SCALE], tensor)).to(torch.bfloat16)
-        if name + SCALE in tensors
-        else tensor
-        for name, tensor in tensors.items()
-        if not name.endswith(SCALE)
-    }
 
 
 def unquantized(name: str, make_checkpoint: MakeCheckpoint) -> Path:

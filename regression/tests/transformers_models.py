@@ -59,6 +59,25 @@ def one_by_one(tensors: Mapping[str, Any]) -> Tensors:
     return unpacked
 
 
+def spread(scales: Any, weight: Any) -> Any:
+    """Give each element of a weight the scale of its block of 128 x 128, float64[rows, columns]."""
+    rows, columns = weight.shape
+    return scales.double().repeat_interleave(128, 0)[:rows].repeat_interleave(128, 1)[:, :columns]
+
+
+def dequantized(tensors: Tensors) -> Tensors:
+    """Multiply exactly, then round to BF16 once."""
+    import torch
+
+    return {
+        name: (tensor.double() * spread(tensors[name + SCALE], tensor)).to(torch.bfloat16)
+        if name + SCALE in tensors
+        else tensor
+        for name, tensor in tensors.items()
+        if not name.endswith(SCALE)
+    }
+
+
 def expected_parameters(tensors: Tensors, model: Any) -> Tensors:
     """Name a checkpoint's tensors as a model does: all but the MTP block, or only the language model's."""
     import torch

@@ -25,6 +25,8 @@ te_standin.install()
 from megatron.bridge import AutoBridge  # noqa: E402 - it looks for TransformerEngine
 from megatron.core import parallel_state  # noqa: E402
 
+from mtp_regression import megatron_model  # noqa: E402
+
 for _module in (
     "transformers.models.qwen2_vl.image_processing_qwen2_vl",
     "transformers.models.qwen3_5.tokenization_qwen3_5",
@@ -53,24 +55,7 @@ class MegatronBridge:
     def load(self, checkpoint: Path, parallel: Parallel) -> None:
         """Build the model on this rank, poison it, load the checkpoint."""
         self._auto = AutoBridge.from_hf_pretrained(str(checkpoint), torch_dtype=torch.bfloat16)
-        provider = self._auto.to_megatron_provider(load_weights=False)
-        sizes = {
-            "tensor_model_parallel_size": parallel.tp,
-            "pipeline_model_parallel_size": parallel.pp,
-            "virtual_pipeline_model_parallel_size": parallel.vpp if parallel.vpp > 1 else None,
-            "expert_model_parallel_size": parallel.ep,
-            "expert_tensor_parallel_size": parallel.etp,
-        }
-        for name, size in sizes.items():
-            setattr(provider, name, size)
-        self.configure(provider)
-        provider.params_dtype = provider.pipeline_dtype = torch.bfloat16
-        # Needs a kernel of Apex or TransformerEngine, and matters to training alone.
-        provider.gradient_accumulation_fusion = False
-        # As the bridge itself does before it loads: every value comes from the checkpoint.
-        provider.perform_initialization = False
-        provider.finalize()
-        parallel_state.initialize_model_parallel(**sizes)
+        provider = megatron_model.provider(self._auto, parallel, self.configure)
         on_cpu = not torch.cuda.is_available()
         with cuda_on_cpu():
             self._chunks = provider.provide_distributed_model(
@@ -88,12 +73,7 @@ class MegatronBridge:
 
     def coordinates(self) -> Coordinates:
         """Ask Megatron-Core's parallel state."""
-        return Coordinates(
-            tp=parallel_state.get_tensor_model_parallel_rank(),
-            pp=parallel_state.get_pipeline_model_parallel_rank(),
-            ep=parallel_state.get_expert_model_parallel_rank(),
-            etp=parallel_state.get_expert_tensor_parallel_rank(),
-        )
+        return megatron_model.coordinates()
 
     def parameters(self) -> Iterator[tuple[str, Any]]:
         """Yield the parameters of every model chunk, without the wrappers' prefixes."""
@@ -105,10 +85,10 @@ class MegatronBridge:
         """Export through `export_hf_weights`."""
         yield from self._auto.export_hf_weights(self._chunks, cpu=True, show_progress=False)
 
-    def save(self, folder: Path) -> None:
-        """Export through `save_hf_pretrained`."""
+    def save(self, folder: Path, **options: Any) -> None:
+        """Export through `save_hf_pretrained`, with options of its own."""
         with cuda_on_cpu():
-            self._auto.save_hf_pretrained(self._chunks, str(folder), show_progress=False)
+            self._auto.save_hf_pretrained(self._chunks, str(folder), show_progress=False, **options)
 
     def conversion_tasks(self) -> list[Any]:
         """Return the bridge's tasks: which parameter of this rank it converts from which keys."""

@@ -21,9 +21,13 @@ class AutoBridge:
         merge_adapter_weights: bool = True,
         distributed_save: bool = False,
         save_every_n_ranks: int = 1,
+        weight_dtype: Any = None,  # since 0.6.0
     ) -> None:
-        """Refuse a config alone."""
-        del model, path, show_progress, source_path, strict
-        del merge_adapter_weights, distributed_save, save_every_n_ranks
+        """Save what comes with the weights; 0.4.x refuses a config alone."""
+        del model, show_progress, source_path, strict
+        del merge_adapter_weights, distributed_save, save_every_n_ranks, weight_dtype
         if version("megatron-bridge").startswith("0.4.") and not hasattr(self.hf_pretrained, "state"):
             raise ValueError("The state source is required")
+        save = ("save_artifacts", "save_pretrained")  # of a checkpoint, of a config
+        for method in filter(None, (getattr(self.hf_pretrained, name, None) for name in save)):
+            method(path)
