@@ -97,7 +97,6 @@ def _shared(mapping: Any, exported: dict[str, Any], *, first: bool) -> Any:
 FIX = Fix(
     id="mtp-any-layer",
     failure="Layers of MTP after the first have no mapping: the load crashes.",
-    releases=("0.4.0", "0.4.1", "0.4.2", "0.5.1", "0.6.2"),
     fixed_since=None,
     modules=MappingProxyType(dict.fromkeys(MODULES, install)),
 )

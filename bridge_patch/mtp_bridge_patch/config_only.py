@@ -199,7 +199,6 @@ def _with_any_key(config: Any) -> Any:
 FIX = Fix(
     id="config-only-export",
     failure="An export without the checkpoint crashes, or changes the layout of the experts.",
-    releases=("0.4.0", "0.4.1", "0.4.2", "0.5.1", "0.6.2"),
     fixed_since=None,
     modules=MappingProxyType(
         {

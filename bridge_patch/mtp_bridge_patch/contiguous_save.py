@@ -33,7 +33,6 @@ def _contiguous(name: str, tensor: Any, _conversion: Conversion) -> Iterator[tup
 FIX = Fix(
     id="contiguous-save",
     failure="Saving a model with as many value heads as key heads (0.8B, 2B) crashes.",
-    releases=("0.4.0", "0.4.1", "0.4.2", "0.5.1"),
     fixed_since="0.6.0",
     modules=MappingProxyType(dict.fromkeys(MODULES, install)),
 )

@@ -11,6 +11,10 @@ Install = Callable[[ModuleType], Callable[[], None]]
 """Changes a module, once it is imported, and returns what puts it back as it was."""
 
 
+CHECKED = ("0.4.0", "0.4.1", "0.4.2", "0.5.0", "0.5.1", "0.6.0", "0.6.2")
+"""Releases of Megatron-Bridge that the fixes have been checked on (`known_cases`), oldest first."""
+
+
 class Need(StrEnum):
     """What a release has to do with a fix.
 
@@ -32,7 +36,6 @@ class Fix:
     Attributes:
         id: Short name.
         failure: The failure that it removes, in one sentence.
-        releases: Releases that have the failure, and on which the fix has been checked.
         fixed_since: First upstream release without the failure; None if there is none yet.
         modules: Upstream modules that are changed, by their import names, and what changes each. One that a
             release does not have is left out.
@@ -40,9 +43,14 @@ class Fix:
 
     id: str
     failure: str
-    releases: tuple[str, ...]
     fixed_since: str | None
     modules: Mapping[str, Install]
+
+    @property
+    def releases(self) -> tuple[str, ...]:
+        """Releases that have the failure, and on which the fix has been checked."""
+        since = self.fixed_since
+        return tuple(release for release in CHECKED if since is None or not is_at_least(release, since))
 
     def need(self, version: str) -> Need:
         """Tell what an installed version of Megatron-Bridge has to do with the fix."""

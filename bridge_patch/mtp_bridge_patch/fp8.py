@@ -142,7 +142,6 @@ def _expanded(scale: Any, weight: Any) -> Any:
 FIX = Fix(
     id="fp8-per-expert",
     failure="FP8 weights are loaded without their scales, silently, or the load crashes.",
-    releases=("0.4.0", "0.4.1", "0.4.2", "0.5.1", "0.6.2"),
     fixed_since=None,
     modules=MappingProxyType(
         {

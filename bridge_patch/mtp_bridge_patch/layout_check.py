@@ -41,7 +41,6 @@ def _checked(load: Callable[..., Any]) -> Callable[..., Any]:
 FIX = Fix(
     id="mtp-layout-check",
     failure="Mixed or partial layouts, and experts or MTP layers other than declared, load with no error.",
-    releases=("0.4.0", "0.4.1", "0.4.2", "0.5.1", "0.6.2"),
     fixed_since=None,
     modules=MappingProxyType(dict.fromkeys(MODULES, install)),
 )

@@ -108,7 +108,6 @@ def _packed(registry: Any, module: ModuleType) -> Any:
 FIX = Fix(
     id="mtp-layout-switch",
     failure="Packed MTP experts are looked for one by one, not found and not loaded; the export crashes.",
-    releases=("0.4.0", "0.4.1", "0.4.2"),
     fixed_since="0.5.0",
     modules=MappingProxyType({"megatron.bridge.models.qwen_vl.qwen35_vl_bridge": install}),
 )

@@ -121,7 +121,6 @@ def _experts(megatron: str, key: str, layout: ExpertLayout) -> Iterator[Any]:
 FIX = Fix(
     id="mtp-sequential-experts",
     failure="Experts held one by one (SequentialMLP), or a decoder stored per expert, have no mapping.",
-    releases=("0.4.0", "0.4.1", "0.4.2", "0.5.1", "0.6.2"),
     fixed_since=None,
     modules=MappingProxyType({**dict.fromkeys(MODULES, install), MODEL_BRIDGE_MODULE: install_numbers}),
 )

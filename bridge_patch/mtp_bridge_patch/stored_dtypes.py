@@ -69,7 +69,6 @@ def _as_stored(name: str, tensor: Any, conversion: Conversion) -> Iterator[tuple
 FIX = Fix(
     id="dtype-preserving-export",
     failure="F32 tensors (A_log and linear_attn.norm.weight of Qwen3.5) come back in BF16.",
-    releases=("0.4.0", "0.4.1", "0.4.2", "0.5.1", "0.6.2"),
     fixed_since=None,
     modules=MappingProxyType(dict.fromkeys(MODULES, install)),
 )

@@ -140,7 +140,6 @@ def _problems(missing: Sequence[str], unmapped: Sequence[str], unused: Sequence[
 FIX = Fix(
     id="strict-load",
     failure="Keys that parameters need and do not find are warned of one by one, unused keys not at all.",
-    releases=("0.4.0", "0.4.1", "0.4.2", "0.5.1", "0.6.2"),
     fixed_since=None,
     modules=MappingProxyType(dict.fromkeys(MODULES, install)),
 )

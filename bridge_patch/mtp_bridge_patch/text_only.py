@@ -118,7 +118,6 @@ def _text_key(key: str) -> str:
 FIX = Fix(
     id="text-only",
     failure="Text-only models (Qwen3_5MoeForCausalLM, Qwen3_5ForCausalLM) are not supported.",
-    releases=("0.4.0", "0.4.1", "0.4.2"),
     fixed_since="0.5.0",
     modules=MappingProxyType({VISION_LANGUAGE_MODULE: install}),
 )

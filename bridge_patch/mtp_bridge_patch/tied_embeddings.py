@@ -36,7 +36,6 @@ def _on_the_right_chunk(upstream: Method) -> Method:
 FIX = Fix(
     id="tied-embeddings-vpp",
     failure="A model with tied embeddings does not load on virtual pipeline stages.",
-    releases=("0.4.0", "0.4.1", "0.4.2", "0.5.1"),
     fixed_since="0.6.0",
     modules=MappingProxyType(dict.fromkeys(MODULES, install)),
 )

@@ -1,4 +1,4 @@
-"""Installs stand-in releases of Megatron-Bridge, so that these tests need neither it nor torch."""
+"""Installs and patches stand-in releases of Megatron-Bridge, so that no test needs it or torch."""
 
 import importlib
 import shutil
@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 import mtp_bridge_patch
+
+from .sharded_checkpoint import write_checkpoint
 
 BRIDGE_MODULE = "megatron.bridge.models.qwen_vl.qwen35_vl_bridge"
 TEXT_MODULE = "megatron.bridge.models.qwen.qwen35_bridge"
@@ -67,6 +69,25 @@ def import_bridge() -> Callable[[], ModuleType]:
     return lambda: importlib.import_module(BRIDGE_MODULE)
 
 
+@pytest.fixture(params=["0.4.2", "0.5.1", "0.6.2"])
+def release(request: pytest.FixtureRequest, install_release: Callable[[str], Path]) -> str:
+    """Install a stand-in of each release that most fixes are made for, and return which it is."""
+    install_release(request.param)
+    return str(request.param)
+
+
+@pytest.fixture
+def patched_module(release: str, import_bridge: Callable[[], ModuleType]) -> Callable[[str], ModuleType]:
+    """Return a function that applies one fix alone to the release, and imports the bridge's module."""
+    del release
+
+    def patched(fix: str) -> ModuleType:
+        mtp_bridge_patch.apply(only=[fix])
+        return import_bridge()
+
+    return patched
+
+
 @pytest.fixture
 def checkpoint() -> Callable[..., SimpleNamespace]:
     """Return a function that makes what Megatron-Bridge keeps as ``hf_pretrained``, of given keys."""
@@ -90,3 +111,15 @@ def chunk() -> Callable[..., SimpleNamespace]:
         )
 
     return make
+
+
+@pytest.fixture(scope="module")
+def shard(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return where a test writes a safetensors file; hypothesis writes one after the other."""
+    return tmp_path_factory.mktemp("headers") / "model.safetensors"
+
+
+@pytest.fixture
+def sharded(tmp_path: Path) -> Path:
+    """Return the folder of a sound checkpoint of three shards, with an index."""
+    return write_checkpoint(tmp_path / "checkpoint")

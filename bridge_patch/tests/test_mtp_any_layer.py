@@ -1,14 +1,12 @@
 """Every MTP layer has mappings, and what the checkpoint has once is exported once."""
 
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-import mtp_bridge_patch
 from mtp_bridge_patch.any_layer import SharedWeightsError
 
 Make = Callable[..., SimpleNamespace]
@@ -16,15 +14,9 @@ Make = Callable[..., SimpleNamespace]
 MTP = "language_model.mtp.layers."
 
 
-@pytest.fixture(params=["0.4.2", "0.5.1", "0.6.2"])
-def module(
-    request: pytest.FixtureRequest,
-    install_release: Callable[[str], Path],
-    import_bridge: Callable[[], ModuleType],
-) -> ModuleType:
-    install_release(request.param)
-    mtp_bridge_patch.apply(only=["mtp-any-layer"])
-    return import_bridge()
+@pytest.fixture
+def module(patched_module: Callable[[str], ModuleType]) -> ModuleType:
+    return patched_module("mtp-any-layer")
 
 
 def mapped(bridge: Any, checkpoint: Make) -> dict[str, list[Any]]:

@@ -17,23 +17,11 @@ import mtp_bridge_patch
 from mtp_bridge_patch.fix import Need
 from mtp_bridge_patch.layout_switch import FIX
 
+from .fix_ids import IDS
+
 BRIDGE = "megatron.bridge.models.qwen_vl.qwen35_vl_bridge"
 
 pytestmark = pytest.mark.usefixtures("release_042")
-
-IDS = (
-    "text-only",
-    "mtp-layout-switch",
-    "mtp-any-layer",
-    "mtp-sequential-experts",
-    "contiguous-save",
-    "tied-embeddings-vpp",
-    "dtype-preserving-export",
-    "fp8-per-expert",
-    "strict-load",
-    "config-only-export",
-    "mtp-layout-check",
-)
 
 
 @pytest.fixture
@@ -107,8 +95,9 @@ def test_apply_and_revert_are_idempotent(
     before = original()
     finders = list(sys.meta_path)
     assert mtp_bridge_patch.apply() is mtp_bridge_patch.apply()
-    # Changed by mtp-layout-switch, mtp-any-layer, mtp-sequential-experts and dtype-preserving-export.
-    assert layers(import_bridge().Qwen35VLMoEBridge.mapping_registry) == 4
+    # Changed by mtp-layout-switch, mtp-any-layer, mtp-sequential-experts, padded-vocabulary and
+    # dtype-preserving-export.
+    assert layers(import_bridge().Qwen35VLMoEBridge.mapping_registry) == 5
     mtp_bridge_patch.revert()
     mtp_bridge_patch.revert()
     assert original() == before

@@ -1,11 +1,13 @@
 """The layout of MTP experts from keys alone."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mtp_bridge_patch import ExpertLayout, LayoutError, mtp_expert_layout
 from mtp_bridge_patch.detection import MTP_KEY_TABLES, MTP_PACKED, MTP_PER_EXPERT
+
+from .hypothesis_settings import unhurried
 
 # Keys of the published checkpoints that are no routed MTP expert, or that look like one.
 OTHERS = (
@@ -24,9 +26,6 @@ OTHERS = (
     "mtp.layers.x.mlp.experts.0.gate_proj.weight",
     "language_model.mtp.layers.0.mtp_model_layer.mlp.experts.linear_fc1.weight0",
 )
-
-# Other processes may hold the cores meanwhile, so the time an example takes says nothing.
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 numbers = st.integers(0, 600)
 prefixes = st.sampled_from(["", "", "model.", "model.language_model.", "module.module."])

@@ -60,12 +60,6 @@ REPLACED = {
 }
 
 
-@pytest.fixture(params=list(REPLACED))
-def release(request: pytest.FixtureRequest, install_release: Callable[[str], Path]) -> str:
-    install_release(request.param)
-    return str(request.param)
-
-
 @pytest.fixture
 def modules(release: str) -> list[ModuleType]:
     """Return all stand-in modules of the release, imported."""

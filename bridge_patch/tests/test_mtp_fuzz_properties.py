@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mtp_bridge_patch.declaration import CONFIG_NAME, Declaration
@@ -15,8 +15,7 @@ from mtp_bridge_patch.export_record import FILE_NAME, ExportRecord
 from mtp_bridge_patch.index import INDEX_NAME, read_checkpoint
 from mtp_bridge_patch.untrusted import CheckpointError
 
-# Other processes may hold the cores meanwhile, so the time an example takes says nothing.
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+from .hypothesis_settings import unhurried
 
 
 def objects(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
@@ -17,15 +16,9 @@ LOADERS = ("load_weights_hf_to_megatron", "stream_weights_hf_to_megatron")
 Checkpoint = Callable[..., SimpleNamespace]
 
 
-@pytest.fixture(params=["0.4.2", "0.5.1", "0.6.2"])
-def module(
-    request: pytest.FixtureRequest,
-    install_release: Callable[[str], Path],
-    import_bridge: Callable[[], ModuleType],
-) -> ModuleType:
-    install_release(request.param)
-    mtp_bridge_patch.apply(only=["mtp-layout-check"])
-    return import_bridge()
+@pytest.fixture
+def module(patched_module: Callable[[str], ModuleType]) -> ModuleType:
+    return patched_module("mtp-layout-check")
 
 
 @pytest.mark.parametrize("loader", LOADERS)

@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -10,6 +9,8 @@ import pytest
 
 import mtp_bridge_patch
 from mtp_bridge_patch.layout_switch import FIX
+
+pytestmark = pytest.mark.parametrize("release", FIX.releases, indirect=True)
 
 EXPERTS = "language_model.mtp.layers.*.mtp_model_layer.mlp.experts."
 PACKED = ("mtp.layers.0.mlp.experts.down_proj", "mtp.layers.0.mlp.experts.gate_up_proj")
@@ -61,16 +62,9 @@ def table(mappings: Any) -> list[tuple[str, str, Any]]:
     return [(type(mapping).__name__, mapping.megatron_param, mapping.hf_param) for mapping in mappings]
 
 
-@pytest.fixture(params=FIX.releases)
-def bridge_module(
-    request: pytest.FixtureRequest,
-    install_release: Callable[[str], Path],
-    import_bridge: Callable[[], ModuleType],
-) -> ModuleType:
-    """Return the bridge's module of each release, patched with this fix alone."""
-    install_release(request.param)
-    mtp_bridge_patch.apply(only=[FIX.id])
-    return import_bridge()
+@pytest.fixture
+def bridge_module(patched_module: Callable[[str], ModuleType]) -> ModuleType:
+    return patched_module(FIX.id)
 
 
 @pytest.mark.parametrize(

@@ -12,15 +12,17 @@ from mtp_bridge_patch.patch import FIXES
 from mtp_bridge_patch.releases import installed_release, is_at_least
 
 V04 = ("0.4.0", "0.4.1", "0.4.2")
-KNOWN = (*V04, "0.5.1", "0.6.2")
+V05 = (*V04, "0.5.0", "0.5.1")
+KNOWN = (*V05, "0.6.0", "0.6.2")
 # Of each fix, in the order in which they are applied: the releases it is made for, and the one that mends it.
 TABLE: dict[str, tuple[tuple[str, ...], str | None]] = {
     "text-only": (V04, "0.5.0"),
     "mtp-layout-switch": (V04, "0.5.0"),
     "mtp-any-layer": (KNOWN, None),
     "mtp-sequential-experts": (KNOWN, None),
-    "contiguous-save": ((*V04, "0.5.1"), "0.6.0"),
-    "tied-embeddings-vpp": ((*V04, "0.5.1"), "0.6.0"),
+    "padded-vocabulary": (KNOWN, None),
+    "contiguous-save": (V05, "0.6.0"),
+    "tied-embeddings-vpp": (V05, "0.6.0"),
     "dtype-preserving-export": (KNOWN, None),
     "fp8-per-expert": (KNOWN, None),
     "strict-load": (KNOWN, None),
@@ -49,7 +51,11 @@ def test_mtp_releases_with_every_failure(install_release: Callable[[str], Path],
 
 
 @pytest.mark.parametrize(
-    ("release", "fixed"), [("0.5.1", FIXED_IN_05), ("0.6.2", {**FIXED_IN_05, **FIXED_IN_06})]
+    ("release", "fixed"),
+    [
+        *((release, FIXED_IN_05) for release in ("0.5.0", "0.5.1")),
+        *((release, {**FIXED_IN_05, **FIXED_IN_06}) for release in ("0.6.0", "0.6.2")),
+    ],
 )
 def test_mtp_releases_with_some_fixed(
     install_release: Callable[[str], Path], release: str, fixed: dict[str, str]
@@ -62,7 +68,7 @@ def test_mtp_releases_with_some_fixed(
 @pytest.mark.parametrize(
     ("release", "fixed"),
     [
-        ("0.5.0", FIXED_IN_05),
+        ("0.5.2", FIXED_IN_05),
         ("0.6.0rc1", FIXED_IN_05),
         ("0.10.0", {**FIXED_IN_05, **FIXED_IN_06}),
         ("1.0", {**FIXED_IN_05, **FIXED_IN_06}),
@@ -101,7 +107,7 @@ def test_mtp_need_of_every_release() -> None:
     for fix in FIXES:
         made, fixed_since = TABLE[fix.id]
         assert (fix.releases, fix.fixed_since) == (made, fixed_since)
-        for release in ("0.3.1", *KNOWN, "0.4.3", "0.5.0rc1", "0.5.0", "0.5.2", "0.6.0rc1", "0.6.0", "0.7.0"):
+        for release in ("0.3.1", *KNOWN, "0.4.3", "0.5.0rc1", "0.5.2", "0.6.0rc1", "0.7.0"):
             if release in made:
                 expected = Need.APPLIES
             elif release in MENDED.get(fixed_since, ()):

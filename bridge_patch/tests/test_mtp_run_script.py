@@ -11,19 +11,8 @@ import pytest
 
 import mtp_bridge_patch
 
-IDS = (
-    "text-only",
-    "mtp-layout-switch",
-    "mtp-any-layer",
-    "mtp-sequential-experts",
-    "contiguous-save",
-    "tied-embeddings-vpp",
-    "dtype-preserving-export",
-    "fp8-per-expert",
-    "strict-load",
-    "config-only-export",
-    "mtp-layout-check",
-)
+from .fix_ids import IDS
+
 APPLIED = f"mtp_bridge_patch: megatron-bridge 0.4.2: {' applied; '.join(IDS)} applied\n"
 REPORT = """
 import json, sys
@@ -135,7 +124,7 @@ def test_help(python: Run, option: str) -> None:
 
 
 def test_release_that_is_not_patched(python: Run) -> None:
-    run = python("-m", "mtp_bridge_patch", "scripts/report.py", release="0.5.0")
+    run = python("-m", "mtp_bridge_patch", "scripts/report.py", release="0.5.2")
     assert json.loads(run.stdout)["patched"] is False
     assert "mtp-layout-switch not needed: fixed upstream since 0.5.0" in run.stderr
     assert "applied" not in run.stderr

@@ -48,17 +48,9 @@ def expected(megatron: str, key: str, layout: str) -> dict[str, tuple[str, Any]]
     return table
 
 
-@pytest.fixture(params=["0.4.2", "0.5.1", "0.6.2"])
-def release(request: pytest.FixtureRequest, install_release: Callable[[str], Path]) -> str:
-    install_release(request.param)
-    return str(request.param)
-
-
 @pytest.fixture
-def bridge(release: str, import_bridge: Callable[[], ModuleType]) -> Any:
-    del release
-    mtp_bridge_patch.apply(only=["mtp-sequential-experts"])
-    return import_bridge().Qwen35VLMoEBridge()
+def bridge(patched_module: Callable[[str], ModuleType]) -> Any:
+    return patched_module("mtp-sequential-experts").Qwen35VLMoEBridge()
 
 
 @pytest.mark.parametrize("decoder", LAYOUTS)

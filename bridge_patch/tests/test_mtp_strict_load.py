@@ -3,13 +3,11 @@
 import logging
 import pickle
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
-import mtp_bridge_patch
 from mtp_bridge_patch.strict_load import IncompleteLoadError, loading
 
 Make = Callable[..., SimpleNamespace]
@@ -22,15 +20,9 @@ EXPERT_KEY = "mtp.layers.0.mlp.experts.{}.down_proj.weight"
 UNKNOWN = ("vision_model.patch.weight", "vision_model.patch.bias")
 
 
-@pytest.fixture(params=["0.4.2", "0.5.1", "0.6.2"])
-def bridge(
-    request: pytest.FixtureRequest,
-    install_release: Callable[[str], Path],
-    import_bridge: Callable[[], ModuleType],
-) -> Any:
-    install_release(request.param)
-    mtp_bridge_patch.apply(only=["strict-load"])
-    return import_bridge().Qwen35VLMoEBridge()
+@pytest.fixture
+def bridge(patched_module: Callable[[str], ModuleType]) -> Any:
+    return patched_module("strict-load").Qwen35VLMoEBridge()
 
 
 def test_mtp_incomplete_load_tells_all_at_once(bridge: Any, checkpoint: Make, chunk: Make) -> None:

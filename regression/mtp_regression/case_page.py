@@ -20,6 +20,7 @@ applied, and fails if any outcome is another than this page's (`regression/mtp_r
 where a release has become better. MoE is the tiny Qwen3.5 or 3.6 35B-A3B on tp2 ep2, dense is 27B on tp2,
 tied embeddings are 0.8B.
 
+"Findings" are those of [findings.md](findings.md): what upstream does wrong, in which releases, and why.
 A cell is the verdict of the [round trip](report.md) (native / stream / saved, once if all three agree). "6
 declared" is Qwen3.5's F32 pair, which comes back in BF16. "refused" is the patch's own error, before anything
 is loaded, which lists all that is wrong; it is what a broken checkpoint should get.
@@ -37,20 +38,21 @@ def page() -> str:
 
 def _table(known: dict[str, dict[str, dict[str, dict[str, str]]]]) -> Iterator[str]:
     heads = [f"{release} {column}" for release in RELEASES for column in (UPSTREAM, PATCHED)]
-    yield f"| scenario | {' | '.join(heads)} |"
-    yield "|---" * (len(heads) + 1) + "|"
+    yield f"| scenario | findings | {' | '.join(heads)} |"
+    yield "|---" * (len(heads) + 2) + "|"
     for scenario in SCENARIOS:
         cells = [
             known[release][scenario.name][column]["outcome"]
             for release in RELEASES
             for column in (UPSTREAM, PATCHED)
         ]
-        yield f"| {scenario.name} | {' | '.join(cells)} |"
+        findings = ", ".join(map(str, scenario.findings))
+        yield f"| {scenario.name} | {findings} | {' | '.join(cells)} |"
 
 
 def _causes(known: dict[str, dict[str, dict[str, dict[str, str]]]]) -> Iterator[str]:
     """List why an unpatched release fails, the same cause once."""
-    yield "What upstream does where it is not exact; [findings.md](findings.md) has the causes in its code."
+    yield "What was seen where upstream is not exact."
     for release in RELEASES:
         yield f"\n### {release}\n"
         causes: dict[str, list[str]] = {}

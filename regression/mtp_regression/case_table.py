@@ -3,7 +3,8 @@
     python -m mtp_regression.case_table [--update] [TEXT]
 
 What is known of a release is in `known_cases/RELEASE.json`: for each scenario what became of it, and why.
-A difference is an error in both directions, so that a release that mends a failure is noticed. `--update`
+A difference is an error in both directions, so that a release that mends a failure is noticed; it names the
+findings (`docs/findings.md`) that the scenario shows. `--update`
 writes the file anew. TEXT chooses the scenarios that have it in their names.
 """
 
@@ -32,6 +33,8 @@ KNOWN = Path(__file__).with_name("known_cases")
 UPSTREAM, PATCHED = "upstream", "patched"
 REFUSED = "refused"
 _ERROR = re.compile(r"^\s*((?:\w+\.)*\w*(?:Error|Exception)): (.*)$", re.MULTILINE)
+
+_FINDINGS = {scenario.name: scenario.findings for scenario in SCENARIOS}
 
 Row = dict[str, dict[str, str]]
 """For UPSTREAM and for PATCHED the outcome and its cause."""
@@ -122,7 +125,8 @@ def _error(text: str) -> str:
 def _differences(known: dict[str, Any], rows: dict[str, Row]) -> Iterator[str]:
     for name, row in rows.items():
         if known.get(name) != row:
-            yield f"{name}: known as {known.get(name)}, and is {row}"
+            findings = ", ".join(map(str, _FINDINGS[name])) or "none"
+            yield f"{name} (findings: {findings}): known as {known.get(name)}, and is {row}"
 
 
 def _not_exact(rows: dict[str, Row]) -> Iterator[str]:

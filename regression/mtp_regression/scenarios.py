@@ -22,11 +22,13 @@ class Use(StrEnum):
         PLAIN: Loaded, and exported with the checkpoint at hand.
         SEQUENTIAL: With experts held one by one (`moe_grouped_gemm=False`).
         CONFIG_ONLY: Exported with a config alone.
+        PADDED: With a padded vocabulary (`should_pad_vocab=True`).
     """
 
     PLAIN = "MegatronBridge"
     SEQUENTIAL = "SequentialExperts"
     CONFIG_ONLY = "ConfigOnly"
+    PADDED = "PaddedVocabulary"
 
     def adapter(self, *, patched: bool) -> str:
         """Name the adapter; see `adapter.find`."""
@@ -45,10 +47,12 @@ class Scenario:
         parallel: The parallel layout.
         use: How the bridge is used.
         fault: A fault of the checkpoint, which is to be refused before anything is loaded.
+        findings: What upstream does wrong with it, by number in `docs/findings.md`, which has the releases.
     """
 
     name: str
     preset: str
+    findings: tuple[int, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
     parallel: str = "tp2 ep2"
     use: Use = Use.PLAIN
@@ -71,37 +75,42 @@ _TEXT = {"text_only": True}
 _TWO = {"mtp_layers": 2}
 
 SCENARIOS = (
-    Scenario("MoE, MTP per expert", _Q35),
-    Scenario("MoE, MTP packed", _Q36),
-    Scenario("MoE, decoder per expert, MTP packed", _Q36, _SINGLE),
-    Scenario("MoE, decoder and MTP per expert", _Q35, _SINGLE),
-    Scenario("MoE, no MTP", _Q36, {"mtp_layers": 0}),
-    Scenario("MoE, 2 MTP layers per expert", _Q35, _TWO),
-    Scenario("MoE, 2 MTP layers packed", _Q36, _TWO),
-    Scenario("dense", _Q27, parallel="tp2"),
-    Scenario("dense, 2 MTP layers", _Q27, _TWO, parallel="tp2"),
-    Scenario("dense, tied embeddings", _Q08, parallel="tp2"),
-    Scenario("dense, tied embeddings, virtual stages", _Q08, parallel="pp2 vpp2"),
-    Scenario("text-only MoE, MTP per expert", _Q35, _TEXT),
-    Scenario("text-only MoE, MTP packed", _Q36, _TEXT),
-    Scenario("text-only dense", _Q27, _TEXT, parallel="tp2"),
-    Scenario("text-only dense, tied embeddings", _Q08, _TEXT, parallel="tp2"),
-    Scenario("FP8 MoE", _Q36 + "-fp8"),
-    Scenario("FP8 dense", _Q27 + "-fp8", parallel="tp2"),
-    Scenario("sequential experts, MTP per expert", _Q35, use=Use.SEQUENTIAL),
-    Scenario("sequential experts, MTP packed", _Q36, use=Use.SEQUENTIAL),
-    Scenario("sequential experts, decoder per expert", _Q36, _SINGLE, use=Use.SEQUENTIAL),
-    Scenario("sequential experts, no MTP", _Q36, {"mtp_layers": 0}, use=Use.SEQUENTIAL),
-    Scenario("sequential experts, text-only, 2 MTP layers", _Q36, _TEXT | _TWO, use=Use.SEQUENTIAL),
-    Scenario("config-only export, MTP per expert", _Q35, use=Use.CONFIG_ONLY),
-    Scenario("config-only export, MTP packed", _Q36, use=Use.CONFIG_ONLY),
-    Scenario("config-only export, decoder per expert", _Q36, _SINGLE, use=Use.CONFIG_ONLY),
-    Scenario("config-only export, tied embeddings", _Q08, parallel="tp2", use=Use.CONFIG_ONLY),
-    Scenario("fault: both layouts", _Q36, fault="both-layouts"),
-    Scenario("fault: half a packed pair", _Q36, fault="half-packed"),
-    Scenario("fault: an expert missing", _Q35, fault="expert-missing"),
-    Scenario("fault: MTP declared and absent", _Q36, fault="mtp-declared-absent"),
-    Scenario("fault: MTP not declared", _Q36, fault="mtp-undeclared"),
-    Scenario("fault: transposed down_proj", _Q36, fault="down-transposed"),
+    Scenario("MoE, MTP per expert", _Q35, (9,)),
+    Scenario("MoE, MTP packed", _Q36, (16,)),
+    Scenario("MoE, decoder per expert, MTP packed", _Q36, (12,), _SINGLE),
+    Scenario("MoE, decoder and MTP per expert", _Q35, (9, 12), _SINGLE),
+    Scenario("MoE, no MTP", _Q36, (), {"mtp_layers": 0}),
+    Scenario("MoE, 2 MTP layers per expert", _Q35, (2, 10), _TWO),
+    Scenario("MoE, 2 MTP layers packed", _Q36, (2, 10), _TWO),
+    Scenario("dense", _Q27, (), parallel="tp2"),
+    Scenario("dense, 2 MTP layers", _Q27, (2, 10), _TWO, parallel="tp2"),
+    Scenario("dense, tied embeddings", _Q08, (9, 13), parallel="tp2"),
+    Scenario("dense, tied embeddings, virtual stages", _Q08, (9, 14), parallel="pp2 vpp2"),
+    Scenario("text-only MoE, MTP per expert", _Q35, (9, 17), _TEXT),
+    Scenario("text-only MoE, MTP packed", _Q36, (17,), _TEXT),
+    Scenario("text-only dense", _Q27, (17,), _TEXT, parallel="tp2"),
+    Scenario("text-only dense, tied embeddings", _Q08, (9, 13, 17), _TEXT, parallel="tp2"),
+    Scenario("FP8 MoE", _Q36 + "-fp8", (5,)),
+    Scenario("FP8 dense", _Q27 + "-fp8", (5,), parallel="tp2"),
+    Scenario("sequential experts, MTP per expert", _Q35, (1, 10), use=Use.SEQUENTIAL),
+    Scenario("sequential experts, MTP packed", _Q36, (1, 10), use=Use.SEQUENTIAL),
+    Scenario("sequential experts, decoder per expert", _Q36, (1, 10), _SINGLE, use=Use.SEQUENTIAL),
+    Scenario("sequential experts, no MTP", _Q36, (15, 17), {"mtp_layers": 0}, use=Use.SEQUENTIAL),
+    Scenario(
+        "sequential experts, text-only, 2 MTP layers", _Q36, (1, 2, 10), _TEXT | _TWO, use=Use.SEQUENTIAL
+    ),
+    Scenario("config-only export, MTP per expert", _Q35, (3, 9), use=Use.CONFIG_ONLY),
+    Scenario("config-only export, MTP packed", _Q36, (3,), use=Use.CONFIG_ONLY),
+    Scenario("config-only export, decoder per expert", _Q36, (3, 12), _SINGLE, use=Use.CONFIG_ONLY),
+    Scenario("config-only export, tied embeddings", _Q08, (3, 4, 9), parallel="tp2", use=Use.CONFIG_ONLY),
+    Scenario("padded vocabulary, MoE", _Q36, (11,), use=Use.PADDED),
+    Scenario("padded vocabulary, text-only", _Q27, (11,), _TEXT, parallel="tp1", use=Use.PADDED),
+    Scenario("padded vocabulary, tied embeddings", _Q08, (11,), parallel="tp2", use=Use.PADDED),
+    Scenario("fault: both layouts", _Q36, (7,), fault="both-layouts"),
+    Scenario("fault: half a packed pair", _Q36, (7,), fault="half-packed"),
+    Scenario("fault: an expert missing", _Q35, (6,), fault="expert-missing"),
+    Scenario("fault: MTP declared and absent", _Q36, (6,), fault="mtp-declared-absent"),
+    Scenario("fault: MTP not declared", _Q36, (6,), fault="mtp-undeclared"),
+    Scenario("fault: transposed down_proj", _Q36, (8,), fault="down-transposed"),
 )
 """The table's rows. Dense models have no expert-parallel layouts."""

@@ -229,16 +229,3 @@ class SwapsTwoExpertsTwice(ParameterSaboteur):
 
 class SwapsMtpNormsTwice(ParameterSaboteur):
     names = ("0/mtp.layers.0.enorm.weight", "0/mtp.layers.0.hnorm.weight")
-
-
-class SequentialExperts(MegatronBridge):
-    def configure(self, provider: Any) -> None:
-        provider.moe_grouped_gemm = False
-
-
-class PaddedVocabulary(MegatronBridge):
-    vocab_divisor = 384
-
-    def configure(self, provider: Any) -> None:
-        provider.should_pad_vocab = True
-        provider.make_vocab_size_divisible_by = self.vocab_divisor

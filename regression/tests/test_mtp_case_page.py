@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mtp_regression.case_page import RELEASES, page
-from mtp_regression.case_table import KNOWN, PATCHED, REFUSED, outcome
+from mtp_regression.case_table import KNOWN, PATCHED, REFUSED, UPSTREAM, outcome
 from mtp_regression.compare import Finding, Verdict
 from mtp_regression.records import Record
 from mtp_regression.scenarios import SCENARIOS
@@ -31,6 +31,33 @@ def test_patched_release_carries_or_refuses_every_scenario(release: str) -> None
     for scenario in SCENARIOS:
         wanted = REFUSED if scenario.fault else "exact"
         assert known[scenario.name][PATCHED]["outcome"] == wanted, scenario.name
+
+
+def sections() -> dict[int, tuple[str, ...]]:
+    """Return the releases that each finding is of, by the section that it stands in."""
+    of = {"0.6.2 and before": RELEASES, "0.5.x and before": RELEASES[:2], "0.4.x": RELEASES[:1]}
+    found: dict[int, tuple[str, ...]] = {}
+    releases: tuple[str, ...] = ()
+    for line in PAGE.with_name("findings.md").read_text(encoding="utf-8").splitlines():
+        if line.startswith("## "):
+            releases = of[line.removeprefix("## ")]
+        elif line.startswith("### "):
+            found[int(line.removeprefix("### ").partition(".")[0])] = releases
+    return found
+
+
+def test_each_finding_is_shown_by_a_scenario() -> None:
+    shown = {number for scenario in SCENARIOS for number in scenario.findings}
+    assert list(sections()) == sorted(shown) == list(range(1, len(shown) + 1))
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_what_is_not_exact_upstream_has_a_finding_and_what_is_has_none(release: str) -> None:
+    known = json.loads((KNOWN / f"{release}.json").read_text(encoding="utf-8"))
+    findings = sections()
+    for scenario in SCENARIOS:
+        explained = any(release in findings[number] for number in scenario.findings)
+        assert (known[scenario.name][UPSTREAM]["outcome"] != "exact") == explained, scenario.name
 
 
 def test_own_error_is_a_refusal_and_upstreams_a_crash() -> None:

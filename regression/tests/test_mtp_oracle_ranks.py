@@ -17,10 +17,11 @@ pytestmark = pytest.mark.xdist_group("megatron")
 
 Job = Callable[..., tuple[int, dict[str, Any]]]
 Q35, Q36 = "qwen3.5-35b-a3b", "qwen3.6-35b-a3b"
+VARIANTS = "mtp_regression.adapters.megatron_bridge_variants"
 
 
 def native_case(main_job: Job, checkpoint: Path, parallel: str, adapter: str = "") -> dict[str, Any]:
-    options = ["--adapter", f"oracle_saboteurs:{adapter}"] if adapter else []
+    options = ["--adapter", adapter] if adapter else []
     _, report = main_job(checkpoint, "--parallel", parallel, *options)
     case: dict[str, Any] = next(case for case in report["cases"] if case["export"] == "native")
     return case
@@ -33,9 +34,9 @@ def native_case(main_job: Job, checkpoint: Path, parallel: str, adapter: str = "
         (Q36, {}, "tp1", "", 143 + 33),
         (Q36, {}, "tp2 ep2", "", 2 * (143 + 33 - 40)),
         (Q36, {"text_only": True}, "tp2 pp2", "", 2 * (143 + 1)),  # MTP's embedding is one more
-        (Q36, {"mtp_layers": 0}, "tp1", "SequentialExperts", None),
-        (Q36, {"mtp_layers": 0}, "ep2 etp2", "SequentialExperts", None),
-        (Q36, {"text_only": True}, "tp2", "PaddedVocabulary", None),
+        (Q36, {"mtp_layers": 0}, "tp1", f"{VARIANTS}:SequentialExperts", None),
+        (Q36, {"mtp_layers": 0}, "ep2 etp2", f"{VARIANTS}:SequentialExperts", None),
+        (Q36, {"text_only": True}, "tp2", f"{VARIANTS}:PaddedVocabulary", None),
         ("qwen3.5-0.8b", {}, "tp1", "", None),
         ("qwen3.5-0.8b", {}, "tp2 pp2", "", None),
         ("qwen3.6-27b", {"text_only": True}, "tp2", "", None),

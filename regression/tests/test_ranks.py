@@ -16,7 +16,6 @@ from types import ModuleType
 import pytest
 
 from mtp_regression.ranks import PreloadError, RankError, run, warm
-from mtp_regression.rendezvous import World, external_world
 
 HERE = Path(__file__).parent
 LONG = 60.0  # seconds; a failure must not take this long to show
@@ -36,6 +35,16 @@ def alive(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):
         return False
+
+
+def gone(processes: list[int]) -> bool:
+    """Whether all processes end within two seconds."""
+    limit = time.monotonic() + 2
+    while any(map(alive, processes)):
+        if time.monotonic() > limit:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def pids(log_folder: Path) -> list[int]:
@@ -147,16 +156,6 @@ def test_a_function_of_the_main_module_is_refused(tmp_path: Path, monkeypatch: p
         run(alive, world_size=1, time_limit=LONG, log_folder=tmp_path)
 
 
-def gone(processes: list[int]) -> bool:
-    """Whether all processes end within two seconds."""
-    limit = time.monotonic() + 2
-    while any(map(alive, processes)):
-        if time.monotonic() > limit:
-            return False
-        time.sleep(0.01)
-    return True
-
-
 def test_ranks_end_with_their_caller(tmp_path: Path) -> None:
     """After Ctrl-C, which the caller survives, and after SIGKILL; no rank imports the caller's script."""
     script = tmp_path / "caller.py"
@@ -235,44 +234,3 @@ def test_a_failed_preload_shows_its_traceback(
             warm(["broken"])
         assert shown in str(caught.value)
         assert "broken.py" in str(caught.value)
-
-
-TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "node0", "MASTER_PORT": "29500"}
-STEP = {
-    "SLURM_PROCID": "5",
-    "SLURM_LOCALID": "1",
-    "SLURM_STEP_NUM_TASKS": "8",
-    "SLURM_STEP_NUM_NODES": "1",
-    "SLURM_JOB_ID": "700",
-    "SLURM_STEP_ID": "3",
-}
-BATCH_SCRIPT = {"SLURM_PROCID": "0", "SLURM_LOCALID": "0", "SLURM_NTASKS": "8", "SLURM_JOB_ID": "700"}
-
-
-@pytest.mark.parametrize(
-    ("environ", "world"),
-    [
-        ({}, None),
-        (BATCH_SCRIPT, None),
-        (STEP | {"SLURM_STEP_NUM_TASKS": "1"}, None),
-        (TORCHRUN, World(5, 8, 1, "cuda", "env://")),
-        (STEP, World(5, 8, 1, "cuda", "tcp://127.0.0.1:21203")),
-        (STEP | {"MASTER_ADDR": "n", "MASTER_PORT": "7"}, World(5, 8, 1, "cuda", "tcp://n:7")),
-        (STEP | TORCHRUN | {"SLURM_PROCID": "0"}, World(5, 8, 1, "cuda", "env://")),
-    ],
-)
-def test_the_environment_tells_the_world(environ: dict[str, str], world: World | None) -> None:
-    assert external_world("cuda", environ) == world
-
-
-@pytest.mark.parametrize(
-    ("environ", "shown"),
-    [
-        ({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0"}, "MASTER_ADDR, MASTER_PORT are not"),
-        (STEP | {"SLURM_STEP_NUM_NODES": "2"}, "several nodes needs MASTER_ADDR and MASTER_PORT"),
-        (STEP | {"SLURM_STEP_NUM_NODES": "2", "MASTER_ADDR": "n"}, "needs MASTER_ADDR and MASTER_PORT"),
-    ],
-)
-def test_an_environment_without_a_meeting_place_is_refused(environ: dict[str, str], shown: str) -> None:
-    with pytest.raises(ValueError, match=shown):
-        external_world("cpu", environ)

@@ -30,8 +30,24 @@ class ConfigOnly(MegatronBridge):
         self._auto = AutoBridge.from_hf_config(AutoConfig.from_pretrained(str(checkpoint)))
 
 
+class PaddedVocabulary(MegatronBridge):
+    """Embedding and output layer have more rows than the checkpoint's."""
+
+    vocab_divisor = 384
+    """Not a divisor of the tiny vocabulary's 640 tokens."""
+
+    def configure(self, provider: Any) -> None:
+        """Ask for padding."""
+        provider.should_pad_vocab = True
+        provider.make_vocab_size_divisible_by = self.vocab_divisor
+
+
 class PatchedSequentialExperts(Patched, SequentialExperts):
     """The patched bridge, with SequentialMLP."""
+
+
+class PatchedPaddedVocabulary(Patched, PaddedVocabulary):
+    """The patched bridge, with a padded vocabulary."""
 
 
 class PatchedConfigOnly(Patched, ConfigOnly):
