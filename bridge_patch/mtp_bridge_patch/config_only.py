@@ -7,28 +7,26 @@ loaded (kept on the model's config, and stored with a Megatron checkpoint), or t
 with a warning.
 """
 
-import functools
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
 from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any
 
-from mtp_bridge_patch.bridges import MODULES, Method, replace, wrap
+from mtp_bridge_patch.bridges import MODULES, Method, wrap
 from mtp_bridge_patch.config_only_save import install_save
 from mtp_bridge_patch.conversion import Conversion, begin, chunks
 from mtp_bridge_patch.expert_keys import Block
 from mtp_bridge_patch.expert_layout import ExpertLayout
 from mtp_bridge_patch.export_record import ExportRecord
 from mtp_bridge_patch.fix import Fix
+from mtp_bridge_patch.record_store import install_restore, install_resume, install_store
 from mtp_bridge_patch.releases import is_installed_before
 
 DEFAULT = ExportRecord(ExpertLayout.PACKED, ExpertLayout.PER_EXPERT)
 """Layouts of the published BF16 releases of Qwen3.5; Qwen3.6 has packed MTP experts."""
 _WRITABLE = (ExpertLayout.PACKED, ExpertLayout.PER_EXPERT)
-_RUN_CONFIG = "run_config.yaml"
 _logger = logging.getLogger(__name__)
 _explicit: ContextVar[ExportRecord | None] = ContextVar("export_layout", default=None)
 
@@ -71,49 +69,6 @@ def install(module: ModuleType) -> Callable[[], None]:
         "stream_weights_megatron_to_hf": _export,
     }
     return wrap(module, wrappers)
-
-
-def install_store(module: ModuleType) -> Callable[[], None]:
-    """Store the record where a Megatron checkpoint's config is stored.
-
-    Args:
-        module: The imported ``megatron.bridge.training.config``.
-
-    Returns:
-        What puts the class back as it was.
-    """
-    upstream = module.ConfigContainer.to_yaml
-
-    @functools.wraps(upstream)
-    def to_yaml(self: Any, yaml_path: Any = None, *args: Any, **kwargs: Any) -> Any:
-        result = upstream(self, yaml_path, *args, **kwargs)
-        record = ExportRecord.on(getattr(self, "model", None))
-        if record is not None and yaml_path is not None and Path(yaml_path).name == _RUN_CONFIG:
-            record.write(Path(yaml_path).parent)
-        return result
-
-    return replace(module.ConfigContainer, "to_yaml", to_yaml)
-
-
-def install_restore(module: ModuleType) -> Callable[[], None]:
-    """Restore the record where a Megatron checkpoint's config is loaded.
-
-    Args:
-        module: The imported ``megatron.bridge.training.model_load_save``.
-
-    Returns:
-        What puts the module back as it was.
-    """
-    upstream = module.load_model_config
-
-    @functools.wraps(upstream)
-    def load_model_config(checkpoint_path: Any, *args: Any, **kwargs: Any) -> Any:
-        result = upstream(checkpoint_path, *args, **kwargs)
-        if record := ExportRecord.read(Path(checkpoint_path)):
-            record.put_on([result[0] if isinstance(result, tuple) else result])
-        return result
-
-    return replace(module, "load_model_config", load_model_config)
 
 
 def _recorded(upstream: Method) -> Method:
@@ -204,6 +159,7 @@ FIX = Fix(
         {
             **dict.fromkeys(MODULES, install),
             "megatron.bridge.models.conversion.auto_bridge": install_save,
+            "megatron.bridge.training.checkpointing": install_resume,
             "megatron.bridge.training.config": install_store,
             "megatron.bridge.training.model_load_save": install_restore,
         }

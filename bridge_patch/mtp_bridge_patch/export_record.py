@@ -59,6 +59,11 @@ class ExportRecord:
         partial.write_text(self.to_json(), encoding="utf-8")
         partial.replace(path)
 
+    @staticmethod
+    def remove(folder: Path) -> None:
+        """Remove what `write` stored, if there is anything."""
+        (folder / FILE_NAME).unlink(missing_ok=True)
+
     @classmethod
     def read(cls, folder: Path) -> "ExportRecord | None":
         """Read what `write` stored; None if there is nothing.

@@ -18,6 +18,7 @@ from mtp_bridge_patch.conversion import Conversion, rewrite_mappings
 from mtp_bridge_patch.expert_keys import Block
 from mtp_bridge_patch.expert_layout import ExpertLayout
 from mtp_bridge_patch.fix import Fix
+from mtp_bridge_patch.parallel_groups import expert_parallel_group
 from mtp_bridge_patch.releases import is_installed_before
 
 _EXPERTS = ".mlp.experts."
@@ -55,7 +56,7 @@ def install_numbers(module: ModuleType) -> Callable[[], None]:
     @functools.wraps(upstream_name)
     def global_name(models: Any, config: Any, param_name: str, vp_stage: int | None = None) -> str:
         name: str = upstream_name(models, config, param_name, vp_stage)
-        match, group = _LOCAL_EXPERT.search(name), module._get_ep_group(models)
+        match, group = _LOCAL_EXPERT.search(name), expert_parallel_group(models)
         if match is None or group is None or ".adapter." in name:
             return name
         number = int(match[1]) + config.num_moe_experts // group.size() * group.rank()

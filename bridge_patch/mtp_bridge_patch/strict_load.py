@@ -13,11 +13,12 @@ from contextvars import ContextVar
 from types import MappingProxyType, ModuleType
 from typing import Any
 
-from mtp_bridge_patch.bridges import MODULES, Method, keys_of, model_bridge, wrap
+from mtp_bridge_patch.bridges import MODULES, Method, keys_of, wrap
 from mtp_bridge_patch.conversion import begin, chunks
 from mtp_bridge_patch.expert_keys import listed
 from mtp_bridge_patch.expert_layout import SCALE_SUFFIX
 from mtp_bridge_patch.fix import Fix
+from mtp_bridge_patch.parallel_groups import expert_parallel_group
 from mtp_bridge_patch.report import LayoutError
 
 _EXPERT = re.compile(r"(\.experts\.(?:local_experts\.|linear_fc\d\.(?:weight|bias)))(\d+)")
@@ -116,7 +117,7 @@ def _check(bridge: Any, hf_pretrained: Any, megatron_model: Any) -> None:
 
 def _all_parameters(bridge: Any, models: list[Any], config: Any) -> Iterator[str]:
     """Yield the global names of all parameters, those of other pipeline and expert-parallel ranks too."""
-    group = model_bridge()._get_ep_group(models)
+    group = expert_parallel_group(models)
     ranks = 1 if group is None else group.size()
     for name in bridge._megatron_global_param_names_all_pp_ranks(models):
         match = _EXPERT.search(name)

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from types import MappingProxyType, ModuleType
 from typing import Any
 
-from mtp_bridge_patch.bridges import MODULES, Method, model_bridge, wrap
+from mtp_bridge_patch.bridges import MODULES, Method, wrap
 from mtp_bridge_patch.fix import Fix
+from mtp_bridge_patch.parallel_groups import is_last_stage
 
 
 def install(module: ModuleType) -> Callable[[], None]:
@@ -27,8 +28,7 @@ def install(module: ModuleType) -> Callable[[], None]:
 def _on_the_right_chunk(upstream: Method) -> Method:
     def _broadcast_shared_embeddings(self: Any, megatron_model: Any) -> Any:
         models = megatron_model if isinstance(megatron_model, list) else [megatron_model]
-        is_last = model_bridge().is_pp_last_stage(model_bridge()._get_pp_group(models))
-        return upstream(self, models[-1:] if is_last else models[:1])
+        return upstream(self, models[-1:] if is_last_stage(models) else models[:1])
 
     return _broadcast_shared_embeddings
 

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 import mtp_bridge_patch
+from mtp_bridge_patch.bridges import MODEL_BRIDGE_MODULE
 
 from .sharded_checkpoint import write_checkpoint
 
 BRIDGE_MODULE = "megatron.bridge.models.qwen_vl.qwen35_vl_bridge"
 TEXT_MODULE = "megatron.bridge.models.qwen.qwen35_bridge"
+GETTERS = {"ep": "get_expert_model_parallel_group", "pp": "get_pipeline_model_parallel_group"}
 STANDIN = Path(__file__).with_name("standin")
 
 
@@ -69,7 +71,7 @@ def import_bridge() -> Callable[[], ModuleType]:
     return lambda: importlib.import_module(BRIDGE_MODULE)
 
 
-@pytest.fixture(params=["0.4.2", "0.5.1", "0.6.2"])
+@pytest.fixture(params=["0.4.1", "0.4.2", "0.5.1", "0.6.2"])
 def release(request: pytest.FixtureRequest, install_release: Callable[[str], Path]) -> str:
     """Install a stand-in of each release that most fixes are made for, and return which it is."""
     install_release(request.param)
@@ -104,6 +106,9 @@ def chunk() -> Callable[..., SimpleNamespace]:
     """Return a function that makes a model's chunk: its parameters, config and process groups."""
 
     def make(*names: str, weight: Any = None, groups: Any = None, **config: Any) -> SimpleNamespace:
+        if state := getattr(sys.modules.get(MODEL_BRIDGE_MODULE), "parallel_state", None):
+            for kind, group in (groups or {}).items():  # 0.4.0 and 0.4.1 look for them there
+                setattr(state, GETTERS[kind], lambda group=group: group)
         return SimpleNamespace(
             config=SimpleNamespace(**config),
             named_parameters=lambda: [(name, weight) for name in names],

@@ -94,6 +94,35 @@ def test_wrong_name_of_a_layout(names: dict[str, str]) -> None:
         pytest.fail("the block was entered")
 
 
+def test_mtp_training_from_no_checkpoint_has_no_record(bridge: Any, tmp_path: Path) -> None:
+    del bridge
+    RECORD.write(tmp_path)
+    checkpointing: Any = importlib.import_module("megatron.bridge.training.checkpointing")
+    config = SimpleNamespace(model=SimpleNamespace())
+    assert checkpointing._load_base_checkpoint(None, cfg=config)[1] == ""
+    assert checkpointing._load_base_checkpoint(str(tmp_path))[1] == str(tmp_path)
+    assert ExportRecord.on(config.model) is None
+
+
+def test_remote_megatron_checkpoint_has_no_record_and_a_warning(
+    bridge: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    del bridge
+    config: Any = importlib.import_module("megatron.bridge.training.config")
+    monkeypatch.chdir(tmp_path)
+    remote = "msc://bucket/iter_0000000"
+    Path(remote).mkdir(parents=True)  # where the stand-in writes; upstream writes elsewhere
+    RECORD.put_on([model := SimpleNamespace()])
+    config.ConfigContainer(SimpleNamespace()).to_yaml(f"{remote}/run_config.yaml")
+    assert not caplog.records
+    config.ConfigContainer(model).to_yaml(f"{remote}/run_config.yaml")
+    [warning] = caplog.records
+    assert f"not recorded beside {remote}/run_config.yaml" in warning.message
+    assert not Path(remote, FILE_NAME).exists()
+    loads: Any = importlib.import_module("megatron.bridge.training.model_load_save")
+    assert ExportRecord.on(loads.load_model_config(remote)[0]) is None
+
+
 def test_tied_output_layer_is_left_out(bridge: Any, chunk: Make) -> None:
     for tied, expected in ((True, []), (False, ["lm_head.weight"])):
         config = SimpleNamespace(tie_word_embeddings=tied)
@@ -114,6 +143,12 @@ def test_mtp_record_is_stored_and_restored_with_the_config(bridge: Any, tmp_path
     assert (ExportRecord.on(loaded), arguments) == (None, None)
     config.ConfigContainer(model).to_yaml(str(tmp_path / "run_config.yaml"))
     assert ExportRecord.on(loads.load_model_config(str(tmp_path))[0]) == RECORD
+    checkpointing: Any = importlib.import_module("megatron.bridge.training.checkpointing")
+    resumed = SimpleNamespace(model=SimpleNamespace())
+    assert checkpointing._load_base_checkpoint(str(tmp_path), cfg=resumed)[1] == str(tmp_path)
+    assert ExportRecord.on(resumed.model) == RECORD
+    config.ConfigContainer(SimpleNamespace()).to_yaml(str(tmp_path / "run_config.yaml"))
+    assert not (tmp_path / FILE_NAME).exists()  # it would be another model's
     (tmp_path / FILE_NAME).write_text("{}")
     with pytest.raises(CheckpointError):
         loads.load_model_config(str(tmp_path))

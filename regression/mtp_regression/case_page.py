@@ -12,6 +12,11 @@ from mtp_regression.case_table import KNOWN, PATCHED, UPSTREAM
 from mtp_regression.scenarios import SCENARIOS
 
 RELEASES = ("0.4.2", "0.5.1", "0.6.2")
+OTHERS = {"0.4.0": "0.4.2", "0.4.1": "0.4.2", "0.5.0": "0.5.1", "0.6.0": "0.6.2"}
+"""Releases that are patched as well, and the one of the table that each is compared with."""
+
+Known = dict[str, dict[str, dict[str, dict[str, str]]]]
+"""Of each release: scenario, column, and "outcome" and "cause"."""
 
 _HEAD = """# What each release carries
 
@@ -29,14 +34,15 @@ is loaded, which lists all that is wrong; it is what a broken checkpoint should 
 
 def page() -> str:
     """Return the page as Markdown."""
-    known = {
-        release: json.loads((KNOWN / f"{release}.json").read_text(encoding="utf-8")) for release in RELEASES
+    known: Known = {
+        release: json.loads((KNOWN / f"{release}.json").read_text(encoding="utf-8"))
+        for release in (*RELEASES, *OTHERS)
     }
-    lines = [_HEAD, *_table(known), "", "## Why", "", *_causes(known)]
+    lines = [_HEAD, *_table(known), "", *_others(known), "", "## Why", "", *_causes(known)]
     return "\n".join(lines) + "\n"
 
 
-def _table(known: dict[str, dict[str, dict[str, dict[str, str]]]]) -> Iterator[str]:
+def _table(known: Known) -> Iterator[str]:
     heads = [f"{release} {column}" for release in RELEASES for column in (UPSTREAM, PATCHED)]
     yield f"| scenario | findings | {' | '.join(heads)} |"
     yield "|---" * (len(heads) + 2) + "|"
@@ -50,7 +56,20 @@ def _table(known: dict[str, dict[str, dict[str, dict[str, str]]]]) -> Iterator[s
         yield f"| {scenario.name} | {findings} | {' | '.join(cells)} |"
 
 
-def _causes(known: dict[str, dict[str, dict[str, dict[str, str]]]]) -> Iterator[str]:
+def _others(known: Known) -> Iterator[str]:
+    """Say in what other releases differ from those of the table."""
+    yield "`nox -s cases-RELEASE` does the same with other releases:\n"
+    for release, like in OTHERS.items():
+        different = [
+            f"{name}, {column}: {cell['outcome']}"
+            for name, row in known[release].items()
+            for column, cell in row.items()
+            if cell["outcome"] != known[like][name][column]["outcome"]
+        ]
+        yield f"- {release} is as {like}" + (f", but for: {'; '.join(different)}" if different else "")
+
+
+def _causes(known: Known) -> Iterator[str]:
     """List why an unpatched release fails, the same cause once."""
     yield "What was seen where upstream is not exact."
     for release in RELEASES:

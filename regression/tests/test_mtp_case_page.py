@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from mtp_regression.case_page import RELEASES, page
+from mtp_bridge_patch.fix import CHECKED
+from mtp_regression.case_page import OTHERS, RELEASES, page
 from mtp_regression.case_table import KNOWN, PATCHED, REFUSED, UPSTREAM, outcome
 from mtp_regression.compare import Finding, Verdict
 from mtp_regression.records import Record
@@ -24,7 +25,11 @@ def test_page_is_what_is_known() -> None:
     assert PAGE.read_text(encoding="utf-8") == page()
 
 
-@pytest.mark.parametrize("release", RELEASES)
+def test_every_release_that_is_patched_is_known() -> None:
+    assert sorted((*RELEASES, *OTHERS)) == list(CHECKED)
+
+
+@pytest.mark.parametrize("release", CHECKED)
 def test_patched_release_carries_or_refuses_every_scenario(release: str) -> None:
     known = json.loads((KNOWN / f"{release}.json").read_text(encoding="utf-8"))
     assert list(known) == [scenario.name for scenario in SCENARIOS]
@@ -35,7 +40,12 @@ def test_patched_release_carries_or_refuses_every_scenario(release: str) -> None
 
 def sections() -> dict[int, tuple[str, ...]]:
     """Return the releases that each finding is of, by the section that it stands in."""
-    of = {"0.6.2 and before": RELEASES, "0.5.x and before": RELEASES[:2], "0.4.x": RELEASES[:1]}
+    of = {
+        "0.6.2 and before": RELEASES,
+        "0.6.x alone": RELEASES[2:],
+        "0.5.x and before": RELEASES[:2],
+        "0.4.x": RELEASES[:1],
+    }
     found: dict[int, tuple[str, ...]] = {}
     releases: tuple[str, ...] = ()
     for line in PAGE.with_name("findings.md").read_text(encoding="utf-8").splitlines():

@@ -7,8 +7,12 @@ from typing import Any
 
 from transformers import AutoConfig
 
+from mtp_bridge_patch.releases import is_at_least
 from mtp_regression.adapters.megatron_bridge import MegatronBridge, Patched
 from mtp_regression.parallel import Parallel
+
+_VOCAB_DIVISOR = 384
+"""Does not divide the tiny vocabulary's 640 tokens."""
 
 
 class SequentialExperts(MegatronBridge):
@@ -33,13 +37,12 @@ class ConfigOnly(MegatronBridge):
 class PaddedVocabulary(MegatronBridge):
     """Embedding and output layer have more rows than the checkpoint's."""
 
-    vocab_divisor = 384
-    """Not a divisor of the tiny vocabulary's 640 tokens."""
-
     def configure(self, provider: Any) -> None:
-        """Ask for padding."""
+        """Ask for padding, which vision-language models of 0.4.x and 0.5.x do not know."""
         provider.should_pad_vocab = True
-        provider.make_vocab_size_divisible_by = self.vocab_divisor
+        provider.make_vocab_size_divisible_by = _VOCAB_DIVISOR
+        padded = is_at_least(self.release, "0.6.0") or not hasattr(provider, "vision_config")
+        self.vocab_divisor = _VOCAB_DIVISOR if padded else 1
 
 
 class PatchedSequentialExperts(Patched, SequentialExperts):

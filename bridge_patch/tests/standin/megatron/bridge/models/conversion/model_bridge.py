@@ -7,6 +7,7 @@ A model is a list of chunks with a ``config``, ``named_parameters`` and, where t
 import re
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 from megatron.bridge.models.conversion.mapping_registry import MegatronMappingRegistry
@@ -51,7 +52,7 @@ def _megatron_local_name_to_global(
 ) -> str:
     """Number grouped experts over expert-parallel ranks."""
     del vp_stage
-    group = _get_ep_group(models)
+    group = _get_group(models, "ep")
     match = re.search(r"(?<=\.weight)\d+$", param_name)
     if group is None or match is None or ".mlp.experts.linear_fc" not in param_name:
         return param_name
@@ -209,3 +210,11 @@ if _RELEASE.startswith("0.6."):
             """Return the same."""
             del weight_dtype
             return super().build_conversion_tasks(hf_pretrained, megatron_model)
+
+
+if _RELEASE in ("0.4.0", "0.4.1"):  # which ask Megatron-Core, and take no model's own groups
+    del _get_ep_group, _get_pp_group, is_pp_last_stage
+    _NOBODY = SimpleNamespace(rank=lambda: 0, size=lambda: 1)
+    parallel_state = SimpleNamespace(
+        get_expert_model_parallel_group=lambda: _NOBODY, get_pipeline_model_parallel_group=lambda: _NOBODY
+    )
