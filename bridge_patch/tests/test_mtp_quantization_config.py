@@ -3,12 +3,10 @@
 import importlib
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-
-import mtp_bridge_patch
 
 FP8 = {"quant_method": "fp8"}
 
@@ -21,11 +19,9 @@ class Config(SimpleNamespace):
         self.saved = getattr(self, "quantization_config", None)
 
 
-@pytest.fixture(params=["0.4.2", "0.5.1", "0.6.2"])
-def release(request: pytest.FixtureRequest, install_release: Callable[[str], Path]) -> str:
-    install_release(request.param)
-    mtp_bridge_patch.apply(only=["fp8-per-expert"])
-    return str(request.param)
+@pytest.fixture(autouse=True)
+def patched(patched_module: Callable[[str], ModuleType]) -> None:
+    patched_module("fp8-per-expert")
 
 
 def config(*architectures: str) -> Config:
@@ -45,7 +41,6 @@ def save(pretrained: Any, **options: Any) -> None:
     module.AutoBridge(pretrained).save_hf_pretrained([], "saved", **options)
 
 
-@pytest.mark.usefixtures("release")
 @pytest.mark.parametrize(
     ("architectures", "kept"),
     [(["Qwen3_5MoeForConditionalGeneration"], True), (["LlamaForCausalLM"], False), ([], False)],
@@ -56,7 +51,6 @@ def test_config_of_quantized_weights_says_so(architectures: list[str], kept: boo
     assert saved.saved == (FP8 if kept else None)
 
 
-@pytest.mark.usefixtures("release")
 def test_config_of_weights_asked_for_in_a_dtype_does_not_and_the_live_one_does() -> None:
     saved = config("Qwen3_5MoeForConditionalGeneration")
     save(checkpoint(saved), weight_dtype="bfloat16")
@@ -66,7 +60,7 @@ def test_config_of_weights_asked_for_in_a_dtype_does_not_and_the_live_one_does()
 
 def test_config_alone_is_saved_without(release: str) -> None:
     alone = config("Qwen3_5MoeForConditionalGeneration")
-    if release == "0.4.2":  # config-only-export saves there
+    if release.startswith("0.4."):  # config-only-export saves there
         with pytest.raises(ValueError, match="The state source is required"):
             save(alone)
     else:

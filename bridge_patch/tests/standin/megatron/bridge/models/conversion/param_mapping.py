@@ -66,7 +66,7 @@ class GatedMLPMapping(MegatronParamMapping):
         super().__init__(megatron_param, {"gate": gate, "up": up})
 
 
-class FusedExpertMapping(AutoMapping):
+class _FusedMapping(AutoMapping):
     """Many Megatron parameters from one tensor of all experts."""
 
     is_grouped_export = True
@@ -82,17 +82,9 @@ class FusedExpertMapping(AutoMapping):
         self.transpose_on_export = transpose_on_export
 
 
-class FusedGatedExpertMapping(AutoMapping):
-    """The same for gate and up projections."""
+class FusedExpertMapping(_FusedMapping):
+    """Of down projections."""
 
-    is_grouped_export = True
 
-    def __init__(
-        self,
-        megatron_param: str,
-        hf_param: str,
-        permute_dims: tuple[int, ...] | None = None,
-        transpose_on_export: bool = False,
-    ) -> None:
-        super().__init__(megatron_param, hf_param, permute_dims)
-        self.transpose_on_export = transpose_on_export
+class FusedGatedExpertMapping(_FusedMapping):
+    """Of gate and up projections."""
