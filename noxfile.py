@@ -198,6 +198,14 @@ def gpu_roundtrip(session: nox.Session) -> None:
 
 
 @nox.session(python=PYTHON)
+def gpu_check(session: nox.Session) -> None:
+    """Make ready, or run, the check for a GPU that is lent for minutes: docs/gpu.md."""
+    install_release(session, DEFAULT_RELEASE)
+    session.install("pip")  # uv makes no wheels of what it finds
+    session.run("python", "-m", "mtp_regression.gpu_check", *session.posargs)
+
+
+@nox.session(python=PYTHON)
 def te_parity(session: nox.Session) -> None:
     """Build TransformerEngine, and show that the stand-in has its parameters; needs no GPU, takes minutes."""
     if _cuda_toolkit() is None:

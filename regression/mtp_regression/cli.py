@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from mtp_regression import checkpoint_commands, coverage_commands, patch_commands
+from mtp_regression import checkpoint_commands, coverage_commands, doctor_command, patch_commands
 from mtp_regression.checkpoint_commands import Json, fail
+from mtp_regression.devices import Device
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
@@ -32,6 +33,7 @@ for _command in (
     checkpoint_commands.faults,
     coverage_commands.coverage,
     patch_commands.patch,
+    doctor_command.doctor,
 ):
     app.command()(_command)
 
@@ -50,11 +52,16 @@ def roundtrip(
     patched: Annotated[
         bool, typer.Option("--patched", help="Megatron-Bridge with mtp_bridge_patch applied.")
     ] = False,
-    device: Annotated[str, typer.Option(help="cpu (gloo) or cuda (NCCL).")] = "cpu",
+    device: Annotated[
+        Device, typer.Option(help="gloo; NCCL, a GPU for each rank; or gloo with ranks that share GPUs.")
+    ] = Device.CPU,
     time_limit: Annotated[float, typer.Option(help="Seconds a case may take.")] = 120.0,
     report: Annotated[Path, typer.Option(help="Where the JSON report goes.")] = Path(
         "reports/roundtrip.json"
     ),
+    compare: Annotated[
+        Path | None, typer.Option(help="An earlier report, such as a CPU's: its verdicts must be the same.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Take checkpoints through a bridge and back, and compare every byte.
@@ -77,6 +84,7 @@ def roundtrip(
             device=device,
             time_limit=time_limit,
             report_path=report,
+            compare_path=compare,
             console=Console(stderr=as_json),
         )
     except run.CannotRunError as error:

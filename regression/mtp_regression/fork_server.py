@@ -15,6 +15,9 @@ from multiprocessing import forkserver, util
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
+from unittest import mock
+
+from mtp_regression.devices import Device
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -73,21 +76,24 @@ def warm(preload: Sequence[str] = ()) -> float:
 
 
 @contextmanager
-def starting() -> Iterator[None]:
+def starting(device: Device = Device.CPU) -> Iterator[None]:
     """Sets what a new process, or a new server, takes over from this one; processes are started within.
 
     The server gets its request through the environment. The main module is hidden: each process would import
     it again, and under pytest, whose command is a script, that is all of pytest.
+
+    Args:
+        device: What the process is for.
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     modules = [*(_preloaded or ()), "mtp_regression.rank_process"]
-    os.environ["MTP_PRELOAD"] = json.dumps({"modules": modules, "path": sys.path, "log": str(_log())})
+    request = json.dumps({"modules": modules, "path": sys.path, "log": str(_log())})
     try:
-        yield
+        with mock.patch.dict(os.environ, device.environment | {"MTP_PRELOAD": request}):
+            yield
     finally:
         sys.modules["__main__"] = main
-        del os.environ["MTP_PRELOAD"]
 
 
 def _log() -> Path:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtp_regression import ranks
+from mtp_regression.devices import Device
 from mtp_regression.rendezvous import World, joined
 from mtp_regression.roundtrip import Case
 from mtp_regression.stages import Stage, run_stages
@@ -18,15 +19,15 @@ class StartedRanks:
 
     Attributes:
         time_limit: Seconds a case may take.
-        device: "cpu" or "cuda".
+        device: Where the ranks keep their tensors.
     """
 
     time_limit: float = 120.0
-    device: str = "cpu"
+    device: Device = Device.CPU
 
     def warm(self, adapter: str) -> float:
         """Import a bridge for all ranks to come; returns the seconds it took (0 where it cannot help)."""
-        return ranks.warm(_modules(adapter)) if self.device == "cpu" else 0.0
+        return 0.0 if self.device.on_gpu else ranks.warm(_modules(adapter))
 
     def __call__(self, case: Case, stages: Sequence[Stage], folder: Path, logs: Path) -> None:
         """Run a case's stages; see `roundtrip.Launch`."""

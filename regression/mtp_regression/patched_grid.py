@@ -19,6 +19,7 @@ from rich.console import Console
 
 from mtp_fixtures import CheckpointSpec, preset
 from mtp_regression import run
+from mtp_regression.devices import Device
 from mtp_regression.parallel import DENSE_GRID, GRID
 from mtp_regression.scenarios import Use
 
@@ -68,7 +69,7 @@ def main(folder: Path) -> int:
                 checkpoints=written,
                 parallels=part.parallels,
                 adapter=part.use.adapter(patched=True),
-                device="cpu",
+                device=Device.CPU,
                 time_limit=120.0,
                 report_path=folder / f"patched-grid-{part.name}.json",
                 console=Console(),

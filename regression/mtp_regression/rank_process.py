@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from io import TextIOWrapper
     from pathlib import Path
 
+    from mtp_regression.devices import Device
+
 
 @dataclass(frozen=True)
 class Job:
@@ -31,7 +33,7 @@ class Job:
 
     payload: bytes  # (function, args), pickled: unpickled only once a rank's errors are caught
     size: int
-    device: str
+    device: Device
     time_limit: float
     folder: Path  # temporary: store, results, errors, stacks
     logs: tuple[Path, ...]
@@ -61,13 +63,15 @@ def live(rank: int, job: Job) -> None:
     code = 1
     try:
         function, args = pickle.loads(job.payload)  # noqa: S301 - made by the process that started this one
-        if job.device == "cpu":
+        # All ranks are on this machine; a network that it may lack must not be looked for.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
+        if not job.device.on_gpu:
             torch.set_num_threads(1)
             cpus = sorted(os.sched_getaffinity(0))
             if job.size > len(cpus):
                 # Ranks that must share a core are not moved about: a collective wakes its thread there.
                 os.sched_setaffinity(0, {cpus[rank % len(cpus)]})
-            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         world = World(rank, job.size, rank, job.device, f"file://{job.folder}/store")
         join(world, timedelta(seconds=2 * job.time_limit))
         result = json.dumps(function(world, *args))

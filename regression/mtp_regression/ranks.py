@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch.multiprocessing
 
+from mtp_regression.devices import Device
 from mtp_regression.fork_server import PreloadError, starting, warm
 from mtp_regression.rank_process import Job, live
 from mtp_regression.rendezvous import World
@@ -75,7 +76,7 @@ def run(
     time_limit: float,
     log_folder: Path,
     preload: Sequence[str] = (),
-    device: str = "cpu",
+    device: Device = Device.CPU,
 ) -> list[Any]:
     """Calls `function(world, *args)` on every rank of a new process group.
 
@@ -89,7 +90,7 @@ def run(
         time_limit: Seconds the ranks may take; starting the fork server does not count.
         log_folder: Where each rank's output goes, as `rank0.log` and so on; old logs are replaced.
         preload: Modules that the ranks need; see `warm`.
-        device: "cpu", or "cuda" for one GPU a rank.
+        device: Where the ranks keep their tensors.
 
     Returns:
         Every rank's result, in rank order.
@@ -101,7 +102,7 @@ def run(
     """
     if function.__module__ == "__main__":
         raise ValueError(f"{function!r} is defined in the main module, which ranks cannot import; move it")
-    if device == "cpu":
+    if not device.on_gpu:
         warm(preload)
     log_folder.mkdir(parents=True, exist_ok=True)
     logs = tuple(log_folder / f"rank{rank}.log" for rank in range(world_size))
@@ -109,17 +110,18 @@ def run(
         log.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="ranks-") as folder:
         payload = pickle.dumps((function, args))
-        job = Job(payload, world_size, device, time_limit, Path(folder), logs, dict(os.environ))
+        environment = dict(os.environ) | device.environment
+        job = Job(payload, world_size, device, time_limit, Path(folder), logs, environment)
         others = set(multiprocessing.active_children())
         ranks: list[BaseProcess] = []
         try:
-            with starting():
+            with starting(device):
                 ranks = torch.multiprocessing.start_processes(
                     live,
                     (job,),
                     world_size,
                     join=False,
-                    start_method="forkserver" if device == "cpu" else "spawn",
+                    start_method="spawn" if device.on_gpu else "forkserver",
                 ).processes
             _wait(ranks, job)
         finally:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from typing import Any
 
 from mtp_regression.compare import Finding, Verdict, worst
+from mtp_regression.devices import Device
 from mtp_regression.exceptions import DeclaredException, sort_findings
 from mtp_regression.roundtrip import EXPORTS, Case, Evidence
 from mtp_regression.stages import About, Outcome, Stage
@@ -29,11 +30,13 @@ class Record:
     seconds: float
     case_seconds: float
     compared: int = 0
-    tensors: Sequence[Finding] = ()
-    stale: Sequence[str] = ()
+    load_seconds: float = 0.0
+    peak_gpu_bytes: int = 0
+    tensors: list[Finding] = field(default_factory=list)
+    stale: list[str] = field(default_factory=list)
     error: str = ""
-    warnings: Sequence[str] = ()
-    logs: Sequence[str] = ()
+    warnings: list[str] = field(default_factory=list)
+    logs: list[str] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
@@ -59,6 +62,7 @@ def judge(case: Case, evidence: Evidence, exceptions: Sequence[DeclaredException
         "parallel": str(case.parallel),
         "ranks": case.parallel.ranks,
         "case_seconds": evidence.seconds,
+        "load_seconds": round(max((outcome.seconds for outcome in loaded or ()), default=0.0), 3),
         "warnings": sorted({warning for outcome in loaded or () for warning in outcome.warnings}),
         "logs": [str(path) for path in evidence.logs],
     }
@@ -87,6 +91,7 @@ def judge(case: Case, evidence: Evidence, exceptions: Sequence[DeclaredException
                 declared=len(held.declared),
                 seconds=max(outcome.seconds for outcome in outcomes),
                 compared=sum(outcome.compared for outcome in outcomes),
+                peak_gpu_bytes=max(outcome.peak_gpu_bytes for outcome in outcomes),
                 tensors=findings,
                 stale=[f"{tensor}: {reason}" for tensor, reason in held.stale],
             )
@@ -97,7 +102,7 @@ def judge(case: Case, evidence: Evidence, exceptions: Sequence[DeclaredException
 def report(
     records: Sequence[Record],
     *,
-    device: str,
+    device: Device,
     import_seconds: float,
     seconds: float,
     not_run: Sequence[str] = (),

@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
+from mtp_regression.devices import Device
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-BACKENDS = {"cpu": "gloo", "cuda": "nccl"}
 
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
 _joins = itertools.count()
@@ -32,26 +32,40 @@ class World:
     Attributes:
         rank: From 0 to `size - 1`.
         size: Number of ranks on all nodes.
-        local_rank: Rank within the node; the index of the GPU when `device` is "cuda".
-        device: "cpu" (gloo) or "cuda" (NCCL).
+        local_rank: Rank within the node.
+        device: Where the rank's tensors are, and the backend.
         rendezvous: Where the ranks meet, as a URL that torch.distributed understands: file, tcp or env.
     """
 
     rank: int
     size: int
     local_rank: int
-    device: str
+    device: Device
     rendezvous: str
 
+    @property
+    def gpu(self) -> int:
+        """Index of the rank's GPU among those that it sees: in turns where there are fewer than ranks.
 
-def external_world(device: str = "cpu", environ: Mapping[str, str] = os.environ) -> World | None:
+        A rank may see its own alone (Slurm's `--gpus-per-task`), or share (`Device.CUDA_SHARED`).
+
+        Raises:
+            RuntimeError: The rank sees no GPU.
+        """
+        gpus: int = torch.cuda.device_count()
+        if not gpus:
+            raise RuntimeError(f"rank {self.rank} of {self.size} sees no GPU")
+        return self.local_rank % gpus
+
+
+def external_world(device: Device = Device.CPU, environ: Mapping[str, str] = os.environ) -> World | None:
     """Finds out whether torchrun, or srun with several tasks, started this process as a rank.
 
     Slurm's step variables are read, not the job's: a batch script, which is no rank, has SLURM_PROCID and
     SLURM_NTASKS too (srun(1), "OUTPUT ENVIRONMENT VARIABLES").
 
     Args:
-        device: "cpu" or "cuda".
+        device: Where the ranks' tensors are to be.
         environ: The environment to read.
 
     Returns:
@@ -109,20 +123,23 @@ def join(world: World, timeout: timedelta = timedelta(minutes=30)) -> None:
         world: This process's place.
         timeout: How long the rendezvous and each collective wait for the other ranks.
     """
-    os.environ.update(RANK=str(world.rank), WORLD_SIZE=str(world.size), LOCAL_RANK=str(world.local_rank))
-    if world.device == "cuda":
-        torch.cuda.set_device(world.local_rank)
+    # Megatron takes LOCAL_RANK for the index of the rank's GPU.
+    local_rank = world.gpu if world.device.on_gpu else world.local_rank
+    os.environ.update(world.device.environment)
+    os.environ.update(RANK=str(world.rank), WORLD_SIZE=str(world.size), LOCAL_RANK=str(local_rank))
+    if world.device.on_gpu:
+        torch.cuda.set_device(world.gpu)
     # The store outlives the group, whose keys must not meet the previous group's.
     store = dist.PrefixStore(f"join{next(_joins)}", _store(world, timeout))
     dist.init_process_group(
-        BACKENDS[world.device], store=store, rank=world.rank, world_size=world.size, timeout=timeout
+        world.device.backend, store=store, rank=world.rank, world_size=world.size, timeout=timeout
     )
 
 
 def leave(world: World) -> None:
     """Waits for all ranks, so that none sees a connection end too early, and destroys the process groups."""
     if dist.is_initialized():
-        dist.barrier(device_ids=[world.local_rank] if world.device == "cuda" else None)
+        dist.barrier(device_ids=[world.gpu] if world.device is Device.CUDA else None)
         dist.destroy_process_group()
 
 

@@ -19,12 +19,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mtp_fixtures import CheckpointSpec, preset
 from mtp_regression import exceptions, records
+from mtp_regression.devices import Device
 from mtp_regression.launch import StartedRanks, run_as_rank
 from mtp_regression.parallel import GRID, Parallel
 from mtp_regression.ranks import PreloadError
 from mtp_regression.records import Record
 from mtp_regression.rendezvous import World, external_world
 from mtp_regression.report import cell_text, show
+from mtp_regression.report_diff import compare_reports, read_report
 from mtp_regression.roundtrip import Case, Evidence, run_case
 from mtp_regression.tensors import CheckpointError, read_folder
 
@@ -41,10 +43,11 @@ def run(
     checkpoints: Sequence[Path],
     parallels: Sequence[str],
     adapter: str,
-    device: str,
+    device: Device,
     time_limit: float,
     report_path: Path,
     console: Console,
+    compare_path: Path | None = None,
 ) -> dict[str, Any] | None:
     """Run cases, print the table and write the report.
 
@@ -52,16 +55,18 @@ def run(
         checkpoints: Folders; none takes a tiny checkpoint of each preset in `MAIN_JOB`.
         parallels: Parallel layouts; none takes the grid (what of it the ranks or GPUs allow).
         adapter: See `adapter.find`.
-        device: "cpu" or "cuda".
+        device: Where the ranks keep their tensors.
         time_limit: Seconds a case may take.
         report_path: Where the JSON report goes; the ranks' logs go beside it.
         console: Where progress and table are printed.
+        compare_path: An earlier report, whose verdicts those of the same cells must equal.
 
     Returns:
         The report; None on a rank other than the first, where torchrun or Slurm started the ranks.
 
     Raises:
-        CannotRunError: No GPU, no bridge, or a checkpoint or parallel layout that cannot be read.
+        CannotRunError: No GPU, no bridge, or a checkpoint, a parallel layout or an earlier report that cannot
+            be read.
     """
     # Every name of a model is a folder here; nothing is to be looked up elsewhere.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -70,6 +75,7 @@ def run(
         layouts = [Parallel.parse(text) for text in parallels] or list(GRID)
         for checkpoint in checkpoints:
             read_folder(checkpoint)
+        earlier = compare_path and read_report(compare_path)
     except (CheckpointError, ValueError) as error:
         raise CannotRunError(str(error)) from None
     chosen = [layout for layout in layouts if _fits(layout, device, world)]
@@ -90,24 +96,32 @@ def run(
         return None
     seconds = {"import_seconds": ran.import_seconds, "seconds": ran.seconds}
     report = records.report(ran.found, device=device, not_run=not_run, **seconds)
+    differences = list(compare_reports(report, earlier)) if earlier else []
+    if earlier:
+        report["differences"] = differences
+        report["passed"] = report["passed"] and not differences
     show(console, ran.found, **seconds)
+    for line in differences:
+        console.print(f"not as in {compare_path}: {line}", highlight=False, soft_wrap=True)
     if not_run:
         console.print(f"not run, for want of ranks or GPUs: {', '.join(not_run)}", highlight=False)
     report_path.parent.mkdir(parents=True, exist_ok=True)
     report_path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     console.print(f"report: {report_path}", highlight=False, soft_wrap=True)
+    if all(record.ranks == 1 for record in ran.found):
+        console.print("no cell ran on more than one rank: what ranks share was not tested", highlight=False)
     return report
 
 
-def _fits(layout: Parallel, device: str, world: World | None) -> bool:
+def _fits(layout: Parallel, device: Device, world: World | None) -> bool:
     if world is not None:
         return layout.ranks == world.size
-    if device == "cpu":
+    if not device.on_gpu:
         return True
     gpus: int = torch.cuda.device_count()
     if not gpus:
-        raise CannotRunError("device cuda needs a GPU, and there is none; run it with --device cpu")
-    return layout.ranks <= gpus
+        raise CannotRunError(f"device {device} needs a GPU, and there is none; run it with --device cpu")
+    return device is Device.CUDA_SHARED or layout.ranks <= gpus
 
 
 @contextmanager

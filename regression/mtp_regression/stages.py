@@ -11,6 +11,8 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from mtp_regression import adapter, oracle
 from mtp_regression.compare import Finding, Verdict, collect, compare
 from mtp_regression.native_parameters import native_parameters
@@ -68,12 +70,14 @@ class Outcome:
         findings: Those that are not exact, and those that were not to be found.
         warnings: What the bridge has warned of up to here.
         seconds: What the stage took on this rank.
+        peak_gpu_bytes: The most that torch had allocated on the rank's GPU by the end of the stage.
     """
 
     compared: int = 0
     findings: list[Finding] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     seconds: float = 0.0
+    peak_gpu_bytes: int = 0
 
     @classmethod
     def read(cls, folder: Path, stage: Stage, rank: int) -> Outcome | None:
@@ -147,6 +151,7 @@ def _stage(bridge: adapter.Adapter, folder: Path, stage: Stage, rank: int) -> It
     start = time.perf_counter()
     yield outcome
     outcome.seconds = time.perf_counter() - start
+    outcome.peak_gpu_bytes = torch.cuda.max_memory_allocated()  # 0 without a GPU
     outcome.warnings = bridge.warnings()
     _outcome_path(folder, stage, rank).write_text(json.dumps(asdict(outcome)), encoding="utf-8")
 

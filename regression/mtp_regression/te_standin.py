@@ -73,8 +73,9 @@ class _Empty(nn.Module):
 def _parameter(
     *shape: int, dtype: torch.dtype, device: object, shard_axis: int | None = None
 ) -> nn.Parameter:
-    # "cuda" is what Megatron asks for on the machine that it believes to be on.
-    device = "meta" if str(device) == "meta" else "cpu"
+    # Where Megatron asks for it; without a GPU it may ask for one all the same (see `cpu_megatron`).
+    if str(device) != "meta" and not torch.cuda.is_available():
+        device = "cpu"
     parameter = nn.Parameter(torch.empty(*shape, dtype=dtype, device=device))
     if shard_axis is not None:
         parameter.tensor_model_parallel = True

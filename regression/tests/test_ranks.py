@@ -76,14 +76,15 @@ def test_every_rank_returns_its_result(
     jobs: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SET_AFTER_THE_START", "seen")
-    names = ["RANK", "WORLD_SIZE", "LOCAL_RANK", "SET_AFTER_THE_START"]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")  # a GPU that ranks on the CPU are not to see
+    names = ["RANK", "WORLD_SIZE", "LOCAL_RANK", "SET_AFTER_THE_START", "CUDA_VISIBLE_DEVICES"]
     results = run(jobs.facts, names, world_size=4, time_limit=LONG, log_folder=tmp_path)
     assert results == [
         {
             "rank": rank,
             "total": 10.0,
             "threads": 1,
-            "environment": [str(rank), "4", str(rank), "seen"],
+            "environment": [str(rank), "4", str(rank), "seen", ""],
             "start_method": multiprocessing.get_context().get_start_method(),
             "has_pytest": False,
         }

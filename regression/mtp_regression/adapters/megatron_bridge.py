@@ -45,6 +45,7 @@ class MegatronBridge:
     """The bridge as it is installed: `AutoBridge` over a checkpoint folder."""
 
     bridge = "megatron-bridge"
+    export_to_cpu = True
 
     def __init__(self) -> None:
         self.release = metadata.version("megatron-bridge")
@@ -83,7 +84,7 @@ class MegatronBridge:
 
     def stream(self) -> Iterator[tuple[str, Any]]:
         """Export through `export_hf_weights`."""
-        yield from self._auto.export_hf_weights(self._chunks, cpu=True, show_progress=False)
+        yield from self._auto.export_hf_weights(self._chunks, cpu=self.export_to_cpu, show_progress=False)
 
     def save(self, folder: Path, **options: Any) -> None:
         """Export through `save_hf_pretrained`, with options of its own."""

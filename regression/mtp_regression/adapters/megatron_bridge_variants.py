@@ -34,6 +34,12 @@ class ConfigOnly(MegatronBridge):
         self._auto = AutoBridge.from_hf_config(AutoConfig.from_pretrained(str(checkpoint)))
 
 
+class ExportOnDevice(MegatronBridge):
+    """What is exported stays on the device that the model is on."""
+
+    export_to_cpu = False
+
+
 class PaddedVocabulary(MegatronBridge):
     """Embedding and output layer have more rows than the checkpoint's."""
 

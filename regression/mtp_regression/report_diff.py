@@ -1,0 +1,55 @@
+"""Two reports held against each other: a GPU's verdicts should be a CPU's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+_COMPARED = ("verdict", "declared", "compared", "tensors", "stale")
+"""What two runs of one cell agree in: not times, engines, errors' texts or warnings."""
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """Read a report that `mtpkit roundtrip` has written.
+
+    Raises:
+        ValueError: There is none, or it is something else.
+    """
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        if report["schema"] == 1 and isinstance(report["cases"], list):
+            return dict(report)
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    raise ValueError(f"{path} is no report of a round trip")
+
+
+def compare_reports(report: Mapping[str, Any], earlier: Mapping[str, Any]) -> Iterator[str]:
+    """Yield every difference in the cells that two reports share.
+
+    Args:
+        report: See `docs/report.md`.
+        earlier: Another, which may have more cells.
+
+    Yields:
+        A line for each record that differs; a line for each cell that the earlier report lacks.
+    """
+    known = {_key(record): record for record in earlier["cases"]}
+    for record in report["cases"]:
+        key = _key(record)
+        if key not in known:
+            yield f"{', '.join(key)}: not there"
+            continue
+        for field in _COMPARED:
+            if record[field] != known[key][field]:
+                yield f"{', '.join(key)}: {field} {_brief(record[field])}, there {_brief(known[key][field])}"
+
+
+def _key(record: Mapping[str, Any]) -> tuple[str, str, str]:
+    return record["checkpoint"], record["parallel"], record["export"]
+
+
+def _brief(value: Any) -> str:
+    return f"{len(value)} entries" if isinstance(value, list) else str(value)

@@ -1,0 +1,131 @@
+"""The check for a GPU that is lent for minutes: the same steps on the CPU, and each step's guard."""
+
+import io
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from mtp_fixtures import Scale
+from mtp_regression.gpu_check import steps
+from mtp_regression.gpu_check.pack import unpack
+from mtp_regression.gpu_check.steps import Check, StepError
+from mtp_regression.gpu_check.table import cell_table
+
+STEPS = ["doctor", "one-rank", "shared-gpu", "cpu", "device-export", "real-size"]
+
+
+@pytest.fixture
+def check(tmp_path: Path) -> Check:
+    """A check on the CPU, none of its steps taken."""
+    return Check(tmp_path, tmp_path, on_gpu=False, scale=Scale.TINY)
+
+
+def record(**fields: Any) -> dict[str, Any]:
+    cell = {"checkpoint": "q36", "parallel": "tp1", "export": "native", "verdict": "exact", "declared": 0}
+    return cell | {"compared": 1, "tensors": [], "stale": []} | fields
+
+
+def test_all_steps_on_the_cpu(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mtp_regression.gpu_check", str(tmp_path), "--cpu", "--minutes", "20"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    known = json.loads((tmp_path / "gpu_check.json").read_text())
+    assert done.returncode == 0, known["steps"]
+    assert [(step["name"], step["passed"]) for step in known["steps"]] == [(name, True) for name in STEPS]
+    cells = {step: len(report["cases"]) // 3 for step, report in known["reports"].items()}
+    assert cells == {"one-rank": 2, "shared-gpu": 10, "cpu": 12, "device-export": 2, "real-size": 2}
+    table = done.stdout[done.stdout.index("what came of it") :].splitlines()
+    assert len(table) <= 40
+    assert table[-1].startswith("6 of 6 steps ok")
+    assert {case["checkpoint"] for case in known["reports"]["real-size"]["cases"]} == {
+        "slice-packed",
+        "slice-per-expert",
+    }
+
+
+def test_a_failed_step_does_not_cost_the_others(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(error: Exception) -> Callable[[Check], str]:
+        def step(_: Check) -> str:
+            raise error
+
+        return step
+
+    ways = {
+        "said": fails(StepError("exit code 1")),
+        "unforeseen": fails(KeyError("GPUs")),
+        "well": lambda _: "4 cells",
+    }
+    monkeypatch.setattr(steps, "_STEPS", ways)
+    results = list(check.run())
+    assert [(result.name, result.passed, result.note) for result in results] == [
+        ("said", False, "exit code 1"),
+        ("unforeseen", False, "KeyError: 'GPUs'"),
+        ("well", True, "4 cells"),
+    ]
+    assert "KeyError" in (check.folder / "unforeseen.error").read_text()
+
+
+def test_what_the_time_does_not_suffice_for_is_not_run_and_not_passed(check: Check) -> None:
+    check.seconds = 1
+    assert [(result.passed, result.note) for result in check.run()] == [(False, "not run: 1 s are over")] * 6
+
+
+def test_a_step_that_hangs_is_ended(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "_STEPS", {"doctor": Check.doctor})
+    monkeypatch.setattr(steps, "_LEAST_SECONDS", 0)
+    check.seconds = 0.05
+    (result,) = check.run()
+    assert not result.passed
+    assert "did not end in the 0 s that were left; see doctor.log" in result.note
+
+
+@pytest.mark.parametrize(
+    ("on_gpu", "on_cpu", "told"),
+    [
+        ([record(verdict="wrong")], [record()], "1 of 1 records are not as on the CPU: q36, tp1, native"),
+        ([], [record()], "0 of 0 records are not as on the CPU: no cell ran on a GPU"),
+    ],
+)
+def test_another_verdict_than_on_the_cpu_fails_the_step(
+    check: Check,
+    monkeypatch: pytest.MonkeyPatch,
+    on_gpu: list[dict[str, Any]],
+    on_cpu: list[dict[str, Any]],
+    told: str,
+) -> None:
+    monkeypatch.setattr(Check, "_roundtrip", lambda *_args, **_options: "")
+    check.reports = {"one-rank": {"cases": on_gpu}, "cpu": {"cases": on_cpu}}
+    with pytest.raises(StepError, match=told):
+        check.cpu()
+
+
+def test_a_machine_without_a_gpu_fails_the_first_step(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [{"name": "import of the bridge", "found": "9 s"}, {"name": "GPUs", "found": ""}]
+    monkeypatch.setattr(Check, "_mtpkit", lambda *_: json.dumps(found))
+    assert check.doctor() == "no GPU; import of the bridge 9 s"
+    check.on_gpu = True
+    with pytest.raises(StepError, match="there is no GPU"):
+        check.doctor()
+
+
+def test_the_table_tells_what_failed_and_where_the_memory_peaked() -> None:
+    stage = {"load_seconds": 1.5, "seconds": 0.25, "case_seconds": 3.0, "peak_gpu_bytes": 3 * 2**20}
+    cases = [
+        record(**stage, export=export, passed=export != "saved", verdict="wrong")
+        for export in ("native", "stream", "saved")
+    ]
+    console = Console(width=150, file=io.StringIO())
+    with console.capture() as shown:
+        console.print(cell_table({"one-rank": {"cases": cases}}))
+    row = shown.get().splitlines()[1]
+    assert " ".join(row.split()) == "q36 tp1 one-rank saved wrong 1.50 0.25 0.25 0.25 3.0 3 MiB"
+
+
+def test_wheels_that_are_not_there_are_missed_at_once(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="has no wheels; make them with --pack"):
+        unpack(tmp_path, tmp_path / "packages")
