@@ -12,21 +12,14 @@ from typing import Any
 
 import pytest
 
-from mtp_bridge_patch.headers import TensorHeader, read_header
-from mtp_bridge_patch.index import Index, read_index
-from mtp_bridge_patch.untrusted import CheckpointError
-from mtp_regression import fuzz
-from mtp_regression.fuzz_process import replace_value
-from mtp_regression.fuzz_seeds import write_seeds
-from mtp_regression.fuzz_targets import (
-    MEMORY_FREE,
-    OUTSIDE,
-    READERS,
-    SHARD,
-    ReaderError,
-    check_input,
-    prepare,
-)
+from mtp_checkpoint.errors import CheckpointError
+from mtp_checkpoint.files.headers import TensorHeader, read_header
+from mtp_checkpoint.files.index import Index, read_index
+from mtp_regression.maintenance.fuzz import run as fuzz
+from mtp_regression.maintenance.fuzz.process import replace_value
+from mtp_regression.maintenance.fuzz.readers import READERS, SHARD
+from mtp_regression.maintenance.fuzz.seeds import write_seeds
+from mtp_regression.maintenance.fuzz.targets import MEMORY_FREE, OUTSIDE, ReaderError, check_input, prepare
 
 HEADER = b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
 SOUND = struct.pack("<Q", len(HEADER)) + HEADER + struct.pack("<I", 8)

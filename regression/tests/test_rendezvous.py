@@ -2,7 +2,7 @@
 
 import pytest
 
-from mtp_regression.rendezvous import World, external_world
+from mtp_regression.ranks.world import World, external_world
 
 TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "node0", "MASTER_PORT": "29500"}
 STEP = {
