@@ -23,6 +23,7 @@ KNOWN_BAD_RELEASE = "0.4.2"
 OTHER_RELEASES = {"0.4.0": "0.4.2", "0.4.1": "0.4.2", "0.5.0": "0.5.1", "0.6.0": "0.6.2"}
 REQUIREMENTS = Path("requirements")
 OVERRIDES = str(REQUIREMENTS / "overrides.txt")
+MAINTENANCE = ("python", "-m", "mtp_regression.maintenance")
 
 ENVIRONMENT = {
     # No session looks a model up elsewhere.
@@ -121,7 +122,7 @@ def known_bad(session: nox.Session) -> None:
     install_release(session, KNOWN_BAD_RELEASE)
     report = "reports/known-bad.json"
     session.run("mtpkit", "roundtrip", "--report", report, success_codes=[1])
-    session.run("python", "-m", "mtp_regression.maintenance.known_bad", report)
+    session.run(*MAINTENANCE, "known-bad", report)
     session.run("mtpkit", "roundtrip", "--patched", "--report", "reports/known-bad-patched.json")
 
 
@@ -130,14 +131,14 @@ def known_bad(session: nox.Session) -> None:
 def coverage(session: nox.Session, release: str) -> None:
     """Prove on the published dimensions that every key is taken and every parameter filled, within limits."""
     install_release(session, release)
-    session.run("python", "-m", "mtp_regression.maintenance.coverage_limits", *session.posargs)
+    session.run(*MAINTENANCE, "coverage-limits", *session.posargs)
 
 
 def _add_case_sessions(release: str) -> None:
     @nox.session(name=f"cases-{release}", python=PYTHON)
     def cases_release(session: nox.Session) -> None:
         install_release(session, release)
-        session.run("python", "-m", "mtp_regression.maintenance.cases.table", *session.posargs)
+        session.run(*MAINTENANCE, "cases", *session.posargs)
 
     cases_release.__doc__ = (
         f"Every scenario on Megatron-Bridge {release}; `-- --update` renews what is known."
@@ -159,7 +160,7 @@ def cases(session: nox.Session) -> None:
 def patched_grid(session: nox.Session) -> None:
     """Take what the patch adds through all parallel layouts of the main job."""
     install_release(session, DEFAULT_RELEASE)
-    session.run("python", "-m", "mtp_regression.maintenance.patched_grid")
+    session.run(*MAINTENANCE, "patched-grid", *session.posargs)
 
 
 @nox.session(python=PYTHON)
@@ -167,15 +168,15 @@ def fuzz(session: nox.Session) -> None:
     """Run the readers of strangers' files on bytes that atheris makes up, 60 seconds each."""
     install(session, "light")
     session.install("--no-deps", "-r", str(REQUIREMENTS / "fuzz.txt"))
-    session.run("python", "-m", "mtp_regression.maintenance.fuzz.run", *session.posargs)
+    session.run(*MAINTENANCE, "fuzz", *session.posargs)
 
 
 @nox.session(python=PYTHON)
 def bench(session: nox.Session) -> None:
     """Time the generator, and then a round trip, beside the alternatives; fails if a limit is missed."""
     install_release(session, DEFAULT_RELEASE)
-    session.run("python", "-m", "mtp_regression.maintenance.bench.generate", *session.posargs)
-    session.run("python", "-m", "mtp_regression.maintenance.bench.roundtrip")
+    session.run(*MAINTENANCE, "bench-generate", *session.posargs)
+    session.run(*MAINTENANCE, "bench-roundtrip")
 
 
 @nox.session(python=PYTHON)
@@ -204,7 +205,7 @@ def te_parity(session: nox.Session) -> None:
         session.error("te_parity builds TransformerEngine and needs a CUDA 13 toolkit (nvcc), but no GPU")
     install_release(session, DEFAULT_RELEASE)
     install_transformer_engine(session)
-    session.run("python", "-m", "mtp_regression.maintenance.te_parity.run", *session.posargs)
+    session.run(*MAINTENANCE, "te-parity", *session.posargs)
 
 
 def install_transformer_engine(session: nox.Session) -> None:

@@ -143,7 +143,7 @@ def test_exit_code(shape: list[int], code: int, tmp_path: Path, monkeypatch: pyt
 
     def make(command: list[str], **_options: object) -> SimpleNamespace:
         for name in (dump.STAND_IN, dump.REAL):
-            if f"dump({name!r}" in command[-1]:
+            if ["te-parity-dump", name] == command[3:5]:
                 side = listed("stand-in" if name == dump.STAND_IN else "2.20.2")
                 if name == dump.REAL:
                     side["cases"][0]["ranks"][0][0]["shape"] = shape
@@ -151,12 +151,12 @@ def test_exit_code(shape: list[int], code: int, tmp_path: Path, monkeypatch: pyt
         return SimpleNamespace(returncode=0)
 
     monkeypatch.setattr(run.subprocess, "run", make)
-    assert run.main(["--folder", str(tmp_path)]) == code
+    assert run.main(["qwen3.6-35b-a3b"], ["ep2"], tmp_path) == code
 
 
 def test_without_the_real_one_nothing_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(run.subprocess, "run", lambda *_args, **_kwargs: SimpleNamespace(returncode=1))
-    assert run.main(["--folder", str(tmp_path)]) == 2
+    assert run.main(["qwen3.6-35b-a3b"], ["ep2"], tmp_path) == 2
     assert "nox -s te_parity" in capsys.readouterr().err

@@ -1,6 +1,6 @@
 """Runs `mtpkit coverage` over the published dimensions, within limits of time and memory.
 
-    python -m mtp_regression.maintenance.coverage_limits
+    python -m mtp_regression.maintenance coverage-limits
 
 With the installed release of Megatron-Bridge. Releases before 0.5.0 must leave packed MTP experts unfilled
 unless they are patched; everything else must be covered.
@@ -134,7 +134,3 @@ def resident(root: int) -> int:
         except OSError:  # it has just ended
             continue
     return total
-
-
-if __name__ == "__main__":
-    sys.exit(main())

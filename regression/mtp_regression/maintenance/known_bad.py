@@ -1,6 +1,6 @@
 """Reads the report of a release that is known to fail packed MTP experts: did it fail as it should?
 
-    python -m mtp_regression.maintenance.known_bad reports/known-bad.json
+    python -m mtp_regression.maintenance known-bad reports/known-bad.json
 
 Exits with 0 if every per-expert cell passed, and in every packed cell nothing but the MTP experts was
 left unloaded and the bridge had warned of their missing keys; with 1 otherwise.
@@ -9,7 +9,6 @@ left unloaded and the bridge had warned of their missing keys; with 1 otherwise.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,16 +40,12 @@ def problems(report: dict[str, Any]) -> Iterator[str]:
         yield f"no checkpoint with {layout} MTP experts was run"
 
 
-def main(path: str) -> int:
+def main(path: Path) -> int:
     """Check a report; returns the exit code."""
-    report = json.loads(Path(path).read_text(encoding="utf-8"))
+    report = json.loads(path.read_text(encoding="utf-8"))
     found = list(problems(report))
     for problem in found:
         print(problem)
     cells = len(report["cases"]) // 3
     print(f"known bad: {cells} cells, " + (f"{len(found)} not as expected" if found else "all as expected"))
     return 1 if found else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))

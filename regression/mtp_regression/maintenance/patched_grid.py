@@ -1,6 +1,6 @@
 """Takes what the patch adds through the whole grid of parallel layouts.
 
-    python -m mtp_regression.maintenance.patched_grid [FOLDER]
+    python -m mtp_regression.maintenance patched-grid [FOLDER]
 
 Text-only and vision-language, dense and MoE, grouped and sequential experts, one and two MTP layers. A report
 a part goes into FOLDER (`reports/`). Dense models take the layouts without expert parallelism.
@@ -8,7 +8,6 @@ a part goes into FOLDER (`reports/`). Dense models take the layouts without expe
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -75,7 +74,3 @@ def main(folder: Path) -> int:
             )
         passed.append(report is not None and report["passed"])
     return 0 if all(passed) else 1
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(*sys.argv[1:]) if sys.argv[1:] else Path("reports")))

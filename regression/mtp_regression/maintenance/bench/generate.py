@@ -1,6 +1,6 @@
 """Times the generator beside the alternatives, in one run, each as a whole process.
 
-    python -m mtp_regression.maintenance.bench.generate [FOLDER]
+    python -m mtp_regression.maintenance bench-generate [FOLDER]
 
 FOLDER is where the files go (a new temporary folder in it); 10 GB must be free there. Alternatives take
 turns with the generator, and the fastest run of each counts, so that other work on the machine matters
@@ -168,7 +168,3 @@ def _fresh(folder: Path) -> str:
     """Remove a folder, and return its name for a command that makes it."""
     shutil.rmtree(folder, ignore_errors=True)
     return str(folder)
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]) if sys.argv[1:] else None))

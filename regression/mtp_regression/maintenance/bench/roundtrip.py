@@ -1,6 +1,6 @@
 """Times the same cases under plain torchrun and under the kit's fork server, side by side.
 
-    python -m mtp_regression.maintenance.bench.roundtrip [PARALLEL ...]
+    python -m mtp_regression.maintenance bench-roundtrip [PARALLEL]...
 
 Under torchrun every rank of every case imports the bridge anew; here the fork server has imported it
 once, which is not counted, and is shown apart.
@@ -68,7 +68,3 @@ def _torchrun(case: Case, scratch: Path) -> float:
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
     return time.perf_counter() - start
-
-
-if __name__ == "__main__":
-    main(sys.argv[1:] or PARALLELS)

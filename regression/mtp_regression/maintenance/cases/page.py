@@ -1,6 +1,6 @@
 """The page of the table of scenarios, from what is known of each release.
 
-python -m mtp_regression.maintenance.cases.page > docs/cases.md
+python -m mtp_regression.maintenance cases-page > docs/cases.md
 """
 
 from __future__ import annotations
@@ -81,7 +81,3 @@ def _causes(known: Known) -> Iterator[str]:
                 causes.setdefault(cell["cause"], []).append(scenario.name)
         for cause, names in causes.items():
             yield f"- {'; '.join(names)}: `{cause.replace('`', '')}`"
-
-
-if __name__ == "__main__":
-    print(page(), end="")

@@ -1,18 +1,16 @@
 """Runs every scenario on the installed release, as it is and patched, and compares with what is known.
 
-    python -m mtp_regression.maintenance.cases.table [--update] [TEXT]
+    python -m mtp_regression.maintenance cases [--update] [TEXT]...
 
 What is known of a release is in `known/RELEASE.json`: for each scenario what became of it, and why.
 A difference is an error in both directions, so that a release that mends a failure is noticed; it names the
-findings (`docs/findings.md`) that the scenario shows. `--update`
-writes the file anew. TEXT chooses the scenarios that have it in their names.
+findings (`docs/findings.md`) that the scenario shows. `--update` writes the file anew.
 """
 
 from __future__ import annotations
 
 import json
 import re
-import sys
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -40,15 +38,27 @@ Row = dict[str, dict[str, str]]
 """For UPSTREAM and for PATCHED the outcome and its cause."""
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Run, and compare or update; returns the exit code."""
+def choose(words: Sequence[str]) -> list[Scenario]:
+    """Return the scenarios that have all of some words in their names."""
+    return [scenario for scenario in SCENARIOS if all(word in scenario.name for word in words)]
+
+
+def main(scenarios: Sequence[Scenario], *, update: bool) -> int:
+    """Run scenarios, compare, and update what is known if asked to.
+
+    Returns:
+        0 if all is as known and, patched, exact or refused; 1 if not.
+
+    Raises:
+        ValueError: No scenario is given: that would show nothing.
+    """
+    if not scenarios:
+        raise ValueError("no scenario to run")
     release = metadata.version("megatron-bridge")
-    words = [word for word in arguments if word != "--update"]
-    chosen = [scenario for scenario in SCENARIOS if all(word in scenario.name for word in words)]
-    rows = dict(_run(chosen))
+    rows = dict(_run(scenarios))
     known_file = KNOWN / f"{release}.json"
     known = json.loads(known_file.read_text(encoding="utf-8")) if known_file.exists() else {}
-    if "--update" in arguments:
+    if update:
         KNOWN.mkdir(exist_ok=True)
         known |= rows
         ordered = {scenario.name: known[scenario.name] for scenario in SCENARIOS if scenario.name in known}
@@ -136,7 +146,3 @@ def _not_exact(rows: dict[str, Row]) -> Iterator[str]:
         wanted = REFUSED if name in faulty else "exact"
         if row[PATCHED]["outcome"] != wanted:
             yield f"{name}, patched: {row[PATCHED]['outcome']}, not {wanted}: {row[PATCHED]['cause']}"
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -1,7 +1,7 @@
 """Runs the readers of headers, indexes, configs and records on bytes that atheris makes up.
 
-    python -m mtp_regression.maintenance.fuzz.run [--seconds N] [--jobs N] [READER ...]
-    python -m mtp_regression.maintenance.fuzz.run --input FILE READER
+    python -m mtp_regression.maintenance fuzz [--seconds N] [--jobs N] [READER]...
+    python -m mtp_regression.maintenance fuzz --input FILE READER
 
 The second form gives a reader one input again, without atheris. `targets` says what must hold. An input
 that fails is kept in reports/fuzz/; reports/fuzz.json says how many inputs each reader had.
@@ -9,7 +9,6 @@ that fails is kept in reports/fuzz/; reports/fuzz.json says how many inputs each
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 import subprocess
@@ -102,7 +101,7 @@ def run(names: list[str], seconds: int, jobs: int) -> int:
         if not outcome.passed:
             print(outcome.output or "no input beyond the seeds was run")
         for file in outcome.failures:
-            print(f"reproduce: python -m mtp_regression.maintenance.fuzz.run --input {file} {outcome.reader}")
+            print(f"reproduce: python -m mtp_regression.maintenance fuzz --input {file} {outcome.reader}")
     REPORTS.mkdir(exist_ok=True)
     report = {"seconds": seconds, "readers": [asdict(outcome) for outcome in outcomes]}
     (REPORTS / "fuzz.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -120,26 +119,3 @@ def reproduce(name: str, content: bytes) -> int:
             return 1
     print(f"{name}: {'taken' if taken else 'refused'}")
     return 0
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m mtp_regression.maintenance.fuzz.run")
-    parser.add_argument(
-        "readers", nargs="*", metavar="READER", help=f"of {', '.join(READERS)}; all by default"
-    )
-    parser.add_argument("--seconds", type=int, default=60, help="of each reader (60)")
-    parser.add_argument("--jobs", type=int, default=2, help="readers at a time (2)")
-    parser.add_argument("--input", type=Path, help="give the reader this input alone, without atheris")
-    options = parser.parse_args(arguments)
-    if unknown := [name for name in options.readers if name not in READERS]:
-        parser.error(f"no reader {unknown[0]}; there are {', '.join(READERS)}")
-    if options.input is None:
-        return run(options.readers or list(READERS), options.seconds, options.jobs)
-    if len(options.readers) != 1:
-        parser.error("--input needs one reader")
-    return reproduce(options.readers[0], options.input.read_bytes())
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

@@ -1,0 +1,45 @@
+"""The maintainers' jobs: what is asked for wrongly runs nothing, and is no success."""
+
+import pytest
+from typer.testing import CliRunner
+
+from mtp_regression.maintenance.app import app
+from mtp_regression.maintenance.cases import table
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["cases", "--updat"], "No such option: --updat"),
+        (["cases", "no-such-scenario"], "no scenario has 'no-such-scenario' in its name"),
+        (["cases", "packed", "no-such"], "no scenario has 'packed' and 'no-such' in its name"),
+        (["cases-page", "text"], "unexpected extra argument"),
+        (["known-bad", "no-such-report.json"], "does not exist"),
+        (["patched-grid", "one", "two"], "unexpected extra argument"),
+        (["coverage-limits", "text"], "unexpected extra argument"),
+        (["te-parity", "--preset", "qwen"], "'qwen' is none of qwen3.5-0.8b, "),
+        (["te-parity", "--parallel", "xp2"], "not a parallel layout: 'xp2'"),
+        (["bench-generate", "no-such-folder"], "does not exist"),
+        (["bench-roundtrip", "xp2"], "not a parallel layout: 'xp2'"),
+        (["fuzz", "shard"], "'shard' is none of header, index, "),
+        (["fuzz", "--input", __file__], "it needs one READER"),
+        (["fuzz", "--seconds", "0"], "0 is not in the range"),
+        (["case"], "No such command 'case'"),
+    ],
+)
+def test_what_is_asked_for_wrongly_is_an_error(
+    arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table, "_run", None)
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2
+    assert said in " ".join(done.output.split())
+
+
+def test_words_choose_the_scenarios_that_have_them_all() -> None:
+    every = table.choose([])
+    some = table.choose(["packed", "2"])
+    assert 0 < len(some) < len(every)
+    assert all("packed" in scenario.name and "2" in scenario.name for scenario in some)
+    with pytest.raises(ValueError, match="no scenario to run"):
+        table.main([], update=False)
