@@ -5,6 +5,7 @@ from typer.testing import CliRunner
 
 from mtp_regression.maintenance.app import app
 from mtp_regression.maintenance.cases import table
+from mtp_regression.maintenance.rooms import problems
 
 
 @pytest.mark.parametrize(
@@ -43,3 +44,12 @@ def test_words_choose_the_scenarios_that_have_them_all() -> None:
     assert all("packed" in scenario.name and "2" in scenario.name for scenario in some)
     with pytest.raises(ValueError, match="no scenario to run"):
         table.main([], update=False)
+
+
+def test_large_folder_and_long_module_are_problems() -> None:
+    lines = {f"kit.room.module{number}": 250 for number in range(12)} | {"kit.__init__": 1}
+    assert list(problems(lines)) == []
+    assert list(problems(lines | {"kit.room.__init__": 1})) == ["kit.room has 13 modules, over 12: divide it"]
+    assert list(problems(lines | {"kit.long": 251})) == [
+        "kit.long has 251 lines, over 250: it has two subjects"
+    ]

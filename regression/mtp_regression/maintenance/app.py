@@ -13,6 +13,8 @@ from typing import Annotated
 
 import typer
 
+from mtp_regression.commands.console import fail
+
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
 )
@@ -161,6 +163,18 @@ def fuzz(
     if len(readers or ()) != 1:
         raise typer.BadParameter("it needs one READER", param_hint="--input")
     raise typer.Exit(run.reproduce((readers or [""])[0], file.read_bytes()))
+
+
+@app.command("map")
+def print_map() -> None:
+    """Print the packages' rooms and the imports between them; 1 if a folder or a module is too large."""
+    try:
+        from mtp_regression.maintenance.rooms import main
+
+        code = main()
+    except ModuleNotFoundError as error:
+        fail(f"{error}; `nox -s lint` has what this needs")
+    raise typer.Exit(code)
 
 
 def _parallel(text: str, hint: str) -> str:
