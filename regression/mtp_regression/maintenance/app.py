@@ -13,8 +13,6 @@ from typing import Annotated
 
 import typer
 
-from mtp_regression.commands.console import fail
-
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
 )
@@ -173,7 +171,8 @@ def print_map() -> None:
 
         code = main()
     except ModuleNotFoundError as error:
-        fail(f"{error}; `nox -s lint` has what this needs")
+        typer.echo(f"{error}; it is in the environment of `nox -s lint`", err=True)
+        raise typer.Exit(2) from None
     raise typer.Exit(code)
 
 

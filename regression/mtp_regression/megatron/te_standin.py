@@ -59,7 +59,7 @@ def describe() -> str:
 
 
 class _StandInModule(ModuleType):
-    """Has every name: what is provided above, else an empty class, else a function or module.
+    """Has every name: what `te_modules` provides, else an empty class, else a function or module.
 
     A lower-case name may be either a function or a submodule, so it is a module that can be called,
     and says that it computes nothing when it is.

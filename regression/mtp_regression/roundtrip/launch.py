@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtp_regression.ranks import run as ranks
-from mtp_regression.ranks.run import RankError
 from mtp_regression.ranks.world import World, joined
 from mtp_regression.roundtrip.case import EXPORTS, Case, Evidence, Stage
 from mtp_regression.roundtrip.stages import run_stages
@@ -18,7 +17,7 @@ from mtp_regression.roundtrip.stages import run_stages
 Launch = Callable[[Case, Sequence[Stage], Path, Path], None]
 """Takes every rank of a case through stages: case, stages, folder of the outcomes, folder of the logs.
 
-Raises `RankError` when a rank fails.
+Raises `ranks.run.RankError` when a rank fails.
 """
 
 
@@ -46,7 +45,7 @@ def run_case(case: Case, launch: Launch, logs: Path) -> Evidence:
         with tempfile.TemporaryDirectory(prefix="mtp-roundtrip-") as folder:
             try:
                 launch(case, pending, Path(folder), log_folder)
-            except RankError as failure:
+            except ranks.RankError as failure:
                 error = str(failure)
             evidence.read(Path(folder), case.parallel.ranks)
         pending = [stage for stage in pending if stage not in evidence.outcomes]
