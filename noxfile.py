@@ -23,6 +23,7 @@ KNOWN_BAD_RELEASE = "0.4.2"
 OTHER_RELEASES = {"0.4.0": "0.4.2", "0.4.1": "0.4.2", "0.5.0": "0.5.1", "0.6.0": "0.6.2"}
 REQUIREMENTS = Path("requirements")
 OVERRIDES = str(REQUIREMENTS / "overrides.txt")
+MAINTENANCE = ("python", "-m", "mtp_regression.maintenance")
 
 ENVIRONMENT = {
     # No session looks a model up elsewhere.
@@ -121,7 +122,7 @@ def known_bad(session: nox.Session) -> None:
     install_release(session, KNOWN_BAD_RELEASE)
     report = "reports/known-bad.json"
     session.run("mtpkit", "roundtrip", "--report", report, success_codes=[1])
-    session.run("python", "-m", "mtp_regression.known_bad", report)
+    session.run(*MAINTENANCE, "known-bad", report)
     session.run("mtpkit", "roundtrip", "--patched", "--report", "reports/known-bad-patched.json")
 
 
@@ -130,14 +131,14 @@ def known_bad(session: nox.Session) -> None:
 def coverage(session: nox.Session, release: str) -> None:
     """Prove on the published dimensions that every key is taken and every parameter filled, within limits."""
     install_release(session, release)
-    session.run("python", "-m", "mtp_regression.coverage_limits", *session.posargs)
+    session.run(*MAINTENANCE, "coverage-limits", *session.posargs)
 
 
 def _add_case_sessions(release: str) -> None:
     @nox.session(name=f"cases-{release}", python=PYTHON)
     def cases_release(session: nox.Session) -> None:
         install_release(session, release)
-        session.run("python", "-m", "mtp_regression.case_table", *session.posargs)
+        session.run(*MAINTENANCE, "cases", *session.posargs)
 
     cases_release.__doc__ = (
         f"Every scenario on Megatron-Bridge {release}; `-- --update` renews what is known."
@@ -159,7 +160,7 @@ def cases(session: nox.Session) -> None:
 def patched_grid(session: nox.Session) -> None:
     """Take what the patch adds through all parallel layouts of the main job."""
     install_release(session, DEFAULT_RELEASE)
-    session.run("python", "-m", "mtp_regression.patched_grid")
+    session.run(*MAINTENANCE, "patched-grid", *session.posargs)
 
 
 @nox.session(python=PYTHON)
@@ -167,15 +168,15 @@ def fuzz(session: nox.Session) -> None:
     """Run the readers of strangers' files on bytes that atheris makes up, 60 seconds each."""
     install(session, "light")
     session.install("--no-deps", "-r", str(REQUIREMENTS / "fuzz.txt"))
-    session.run("python", "-m", "mtp_regression.fuzz", *session.posargs)
+    session.run(*MAINTENANCE, "fuzz", *session.posargs)
 
 
 @nox.session(python=PYTHON)
 def bench(session: nox.Session) -> None:
     """Time the generator, and then a round trip, beside the alternatives; fails if a limit is missed."""
     install_release(session, DEFAULT_RELEASE)
-    session.run("python", "-m", "mtp_regression.bench_generate", *session.posargs)
-    session.run("python", "-m", "mtp_regression.bench_roundtrip")
+    session.run(*MAINTENANCE, "bench-generate", *session.posargs)
+    session.run(*MAINTENANCE, "bench-roundtrip")
 
 
 @nox.session(python=PYTHON)
@@ -202,7 +203,7 @@ def gpu_check(session: nox.Session) -> None:
     """Make ready, or run, the check for a GPU that is lent for minutes: docs/gpu.md."""
     install_release(session, DEFAULT_RELEASE)
     session.install("pip")  # uv makes no wheels of what it finds
-    session.run("python", "-m", "mtp_regression.gpu_check", *session.posargs)
+    session.run("python", "-m", "mtp_regression.maintenance", "gpu-check", *session.posargs)
 
 
 @nox.session(python=PYTHON)
@@ -212,7 +213,7 @@ def te_parity(session: nox.Session) -> None:
         session.error("te_parity builds TransformerEngine and needs a CUDA 13 toolkit (nvcc), but no GPU")
     install_release(session, DEFAULT_RELEASE)
     install_transformer_engine(session)
-    session.run("python", "-m", "mtp_regression.te_parity", *session.posargs)
+    session.run(*MAINTENANCE, "te-parity", *session.posargs)
 
 
 def install_transformer_engine(session: nox.Session) -> None:
@@ -254,11 +255,13 @@ def _gpus() -> list[str]:
 
 @nox.session(python=PYTHON)
 def lint(session: nox.Session) -> None:
-    """Check style, formatting and types."""
+    """Check style, formatting, types, and which room imports from which."""
     install(session, "lint")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
+    session.run("lint-imports", "--no-cache")
+    session.run(*MAINTENANCE, "map")
 
 
 @nox.session(python=PYTHON)

@@ -9,16 +9,16 @@
 it, or applying the patch, imports nothing outside the standard library.
 """
 
-from mtp_bridge_patch.any_layer import SharedWeightsError
-from mtp_bridge_patch.config_only import export_layout
-from mtp_bridge_patch.detection import mtp_expert_layout
-from mtp_bridge_patch.expert_layout import ExpertLayout
+from mtp_bridge_patch.errors import IncompleteLoadError, SharedWeightsError, UnsupportedRelease
 from mtp_bridge_patch.fix import Fix, Need
-from mtp_bridge_patch.inspection import inspect
+from mtp_bridge_patch.fixes.config_only.export import export_layout
+from mtp_bridge_patch.fixes.strict_load import loading
 from mtp_bridge_patch.patch import FIXES, Status, applied, apply, patched, revert, status_of
-from mtp_bridge_patch.releases import UnsupportedRelease
-from mtp_bridge_patch.report import LayoutError, LayoutReport
-from mtp_bridge_patch.strict_load import IncompleteLoadError, loading
+from mtp_checkpoint.errors import LayoutError
+from mtp_checkpoint.inspection.inspection import inspect
+from mtp_checkpoint.inspection.report import LayoutReport
+from mtp_checkpoint.layouts.detection import mtp_expert_layout
+from mtp_checkpoint.layouts.expert_layout import ExpertLayout
 
 __all__ = [
     "FIXES",

@@ -11,8 +11,8 @@ import runpy
 import sys
 from pathlib import Path
 
+from mtp_bridge_patch.errors import UnsupportedRelease
 from mtp_bridge_patch.patch import apply
-from mtp_bridge_patch.releases import UnsupportedRelease
 
 USAGE = "usage: python -m mtp_bridge_patch (script.py | -m module) [args ...]"
 

@@ -12,7 +12,7 @@ Install = Callable[[ModuleType], Callable[[], None]]
 
 
 CHECKED = ("0.4.0", "0.4.1", "0.4.2", "0.5.0", "0.5.1", "0.6.0", "0.6.2")
-"""Releases of Megatron-Bridge that the fixes have been checked on (`known_cases`), oldest first."""
+"""Releases of Megatron-Bridge that the fixes have been checked on (`nox -s cases`), oldest first."""
 
 
 class Need(StrEnum):

@@ -6,11 +6,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import ModuleType
 
-from mtp_bridge_patch import (
+from mtp_bridge_patch.errors import UnsupportedRelease
+from mtp_bridge_patch.fix import Fix, Install, Need
+from mtp_bridge_patch.fixes import (
     any_layer,
-    config_only,
     contiguous_save,
-    fp8,
     layout_check,
     layout_switch,
     padded_vocabulary,
@@ -20,9 +20,10 @@ from mtp_bridge_patch import (
     text_only,
     tied_embeddings,
 )
-from mtp_bridge_patch.fix import Fix, Install, Need
+from mtp_bridge_patch.fixes.config_only import export
+from mtp_bridge_patch.fixes.fp8 import fp8
 from mtp_bridge_patch.import_hook import after_import
-from mtp_bridge_patch.releases import UnsupportedRelease, installed_release
+from mtp_bridge_patch.releases import installed_release
 
 # In the order in which they are applied: each wraps what those before it made. Text-only bridges come first,
 # to be changed like the others; the layout check last, to look at a checkpoint before anything else does.
@@ -37,7 +38,7 @@ FIXES: tuple[Fix, ...] = (
     stored_dtypes.FIX,
     fp8.FIX,
     strict_load.FIX,
-    config_only.FIX,
+    export.FIX,
     layout_check.FIX,
 )
 

@@ -5,10 +5,6 @@ import re
 _DISTRIBUTION = "megatron-bridge"
 
 
-class UnsupportedRelease(RuntimeError):  # noqa: N818  (it says what is wrong, as KeyboardInterrupt does)
-    """The installed release of Megatron-Bridge is neither one to patch nor one that needs no patch."""
-
-
 def installed_release() -> str | None:
     """Return the release of Megatron-Bridge that is installed, "0.4.2" for example, or None."""
     # Costs more to import than the rest of this package together, and detection alone never needs it.

@@ -11,9 +11,7 @@ from typing import Any
 import pytest
 
 import mtp_bridge_patch
-from mtp_bridge_patch.bridges import MODEL_BRIDGE_MODULE
-
-from .sharded_checkpoint import write_checkpoint
+from mtp_bridge_patch.upstream.bridges import MODEL_BRIDGE_MODULE
 
 BRIDGE_MODULE = "megatron.bridge.models.qwen_vl.qwen35_vl_bridge"
 TEXT_MODULE = "megatron.bridge.models.qwen.qwen35_bridge"
@@ -116,15 +114,3 @@ def chunk() -> Callable[..., SimpleNamespace]:
         )
 
     return make
-
-
-@pytest.fixture(scope="module")
-def shard(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return where a test writes a safetensors file; hypothesis writes one after the other."""
-    return tmp_path_factory.mktemp("headers") / "model.safetensors"
-
-
-@pytest.fixture
-def sharded(tmp_path: Path) -> Path:
-    """Return the folder of a sound checkpoint of three shards, with an index."""
-    return write_checkpoint(tmp_path / "checkpoint")

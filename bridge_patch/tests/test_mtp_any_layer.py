@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mtp_bridge_patch.any_layer import SharedWeightsError
+from mtp_bridge_patch.errors import SharedWeightsError
 
 Make = Callable[..., SimpleNamespace]
 

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 import mtp_bridge_patch
+import mtp_checkpoint
 from mtp_bridge_patch.fix import Need
-from mtp_bridge_patch.layout_switch import FIX
+from mtp_bridge_patch.fixes.layout_switch import FIX
 
 from .fix_ids import IDS
 
@@ -152,11 +153,11 @@ def test_failing_install_fails_the_import(
 
 
 def test_importing_and_applying_import_nothing_else(site: Path) -> None:
-    package = Path(mtp_bridge_patch.__file__).parents[1]
+    packages = [str(Path(package.__file__).parents[1]) for package in (mtp_bridge_patch, mtp_checkpoint)]
     code = (
-        f"import sys; sys.path[:0] = [{str(site)!r}, {str(package)!r}]; import mtp_bridge_patch;"
+        f"import sys; sys.path[:0] = {[str(site), *packages]!r}; import mtp_bridge_patch;"
         "before = set(sys.modules); mtp_bridge_patch.apply(); names = before | set(sys.modules);"
-        "tops = {name.split('.')[0] for name in names} - {'mtp_bridge_patch'};"
+        "tops = {name.split('.')[0] for name in names} - {'mtp_bridge_patch', 'mtp_checkpoint'};"
         "print(sorted(tops - sys.stdlib_module_names - {'__main__'}))"
     )
     run = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)

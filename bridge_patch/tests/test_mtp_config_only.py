@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 import mtp_bridge_patch
-from mtp_bridge_patch.config_only import export_layout
-from mtp_bridge_patch.conversion import current
-from mtp_bridge_patch.expert_keys import Block
-from mtp_bridge_patch.expert_layout import ExpertLayout
-from mtp_bridge_patch.export_record import FILE_NAME, ExportRecord
-from mtp_bridge_patch.untrusted import CheckpointError
+from mtp_bridge_patch.fixes.config_only.export import export_layout
+from mtp_bridge_patch.fixes.config_only.record import FILE_NAME, ExportRecord
+from mtp_bridge_patch.upstream.conversion import current
+from mtp_checkpoint.errors import CheckpointError
+from mtp_checkpoint.layouts.expert_keys import Block
+from mtp_checkpoint.layouts.expert_layout import ExpertLayout
 
 Make = Callable[..., SimpleNamespace]
 

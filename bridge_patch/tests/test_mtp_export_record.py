@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from mtp_bridge_patch.expert_layout import ExpertLayout
-from mtp_bridge_patch.export_record import FILE_NAME, ExportRecord
-from mtp_bridge_patch.untrusted import MAX_JSON_SIZE, CheckpointError
+from mtp_bridge_patch.fixes.config_only.record import FILE_NAME, ExportRecord
+from mtp_checkpoint.errors import CheckpointError
+from mtp_checkpoint.files.untrusted import MAX_JSON_SIZE
+from mtp_checkpoint.layouts.expert_layout import ExpertLayout
 
 RECORD = ExportRecord(ExpertLayout.PACKED, ExpertLayout.PER_EXPERT, frozenset({"b.A_log", "a.norm.weight"}))
 FIELDS = {"decoder": "packed", "mtp": "per-expert", "float32": ["a.norm.weight", "b.A_log"]}

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import mtp_bridge_patch
+import mtp_checkpoint
 
 COMMON = "megatron.bridge.models.conversion.model_bridge"
 MODULES = (
@@ -162,12 +163,13 @@ def test_fixes_import_neither_torch_nor_upstreams_dependencies(
     install_release: Callable[[str], Path],
 ) -> None:
     site = install_release("0.4.2")
-    package = Path(mtp_bridge_patch.__file__).parents[1]
+    packages = [str(Path(package.__file__).parents[1]) for package in (mtp_bridge_patch, mtp_checkpoint)]
     names = [*MODULES, "megatron.bridge.models.qwen_vl.qwen35_vl_bridge"]
     code = (
-        f"import sys, importlib; sys.path[:0] = [{str(site)!r}, {str(package)!r}]; import mtp_bridge_patch;"
+        f"import sys, importlib; sys.path[:0] = {[str(site), *packages]!r}; import mtp_bridge_patch;"
         f"mtp_bridge_patch.apply(); [importlib.import_module(name) for name in {names!r}];"
-        "tops = {name.split('.')[0] for name in sys.modules} - {'mtp_bridge_patch', 'megatron', '__main__'};"
+        "ours = {'__main__', 'megatron', 'mtp_bridge_patch', 'mtp_checkpoint'};"
+        "tops = {name.split('.')[0] for name in sys.modules} - ours;"
         "print(sorted(tops - sys.stdlib_module_names))"
     )
     run = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True)

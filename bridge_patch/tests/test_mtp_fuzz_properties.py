@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from mtp_bridge_patch.declaration import CONFIG_NAME, Declaration
-from mtp_bridge_patch.expert_layout import ExpertLayout
-from mtp_bridge_patch.export_record import FILE_NAME, ExportRecord
-from mtp_bridge_patch.index import INDEX_NAME, read_checkpoint
-from mtp_bridge_patch.untrusted import CheckpointError
+from mtp_bridge_patch.fixes.config_only.record import FILE_NAME, ExportRecord
+from mtp_checkpoint.errors import CheckpointError
+from mtp_checkpoint.files.index import INDEX_NAME, read_checkpoint
+from mtp_checkpoint.inspection.declaration import CONFIG_NAME, Declaration
+from mtp_checkpoint.layouts.expert_layout import ExpertLayout
 
-from .hypothesis_settings import unhurried
+# Other processes may hold the cores meanwhile, so the time an example takes says nothing.
+unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def objects(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import mtp_bridge_patch
-from mtp_bridge_patch.layout_switch import FIX
+from mtp_bridge_patch.fixes.layout_switch import FIX
 
 pytestmark = pytest.mark.parametrize("release", FIX.releases, indirect=True)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mtp_bridge_patch.parallel_groups import expert_parallel_group, is_last_stage
+from mtp_bridge_patch.upstream.parallel_groups import expert_parallel_group, is_last_stage
 
 Make = Callable[..., SimpleNamespace]
 

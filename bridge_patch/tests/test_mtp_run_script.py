@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import mtp_bridge_patch
+import mtp_checkpoint
 
 from .fix_ids import IDS
 
@@ -53,7 +54,10 @@ def python(install_release: Callable[[str], Path], folder: Path) -> Run:
 
     def run(*arguments: str, release: str = "0.4.2", **environment: str) -> subprocess.CompletedProcess[str]:
         site = install_release(release) if not (folder / "site" / "megatron").exists() else folder / "site"
-        paths = os.pathsep.join([str(site), str(Path(mtp_bridge_patch.__file__).parents[1])])
+        packages = (mtp_bridge_patch, mtp_checkpoint)
+        paths = os.pathsep.join(
+            [str(site), *(str(Path(package.__file__).parents[1]) for package in packages)]
+        )
         return subprocess.run(
             [sys.executable, *arguments],
             cwd=folder,

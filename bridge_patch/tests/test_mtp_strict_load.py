@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from mtp_bridge_patch.strict_load import IncompleteLoadError, loading
+from mtp_bridge_patch.errors import IncompleteLoadError
+from mtp_bridge_patch.fixes.strict_load import loading
 
 Make = Callable[..., SimpleNamespace]
 

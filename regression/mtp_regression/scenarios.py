@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from mtp_fixtures import CheckpointSpec, ExpertLayout, preset
-from mtp_fixtures.faults import write_faulty
-from mtp_regression.parallel import Parallel
+from mtp_fixtures.faults.write import write_faulty
+from mtp_regression.ranks.parallel import Parallel
 
 _ADAPTERS = "mtp_regression.adapters."
 
@@ -31,8 +31,8 @@ class Use(StrEnum):
     PADDED = "PaddedVocabulary"
 
     def adapter(self, *, patched: bool) -> str:
-        """Name the adapter; see `adapter.find`."""
-        module = "megatron_bridge" if self is Use.PLAIN else "megatron_bridge_variants"
+        """Name the adapter; see `adapters.protocol.find`."""
+        module = "megatron_bridge" if self is Use.PLAIN else "variants"
         return f"{_ADAPTERS}{module}:{'Patched' if patched else ''}{self}"
 
 

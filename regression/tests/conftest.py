@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from mtp_regression import ranks
-from mtp_regression.cli import app
+from mtp_regression.commands.app import app
+from mtp_regression.ranks import run as ranks
 
 Job = Callable[..., tuple[int, dict[str, Any]]]
 

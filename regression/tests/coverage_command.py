@@ -5,7 +5,7 @@ from typing import Any
 
 from typer.testing import CliRunner, Result
 
-from mtp_regression.cli import app
+from mtp_regression.commands.app import app
 
 
 def run(*arguments: object) -> Result:

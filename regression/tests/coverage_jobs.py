@@ -4,10 +4,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from mtp_regression.coverage import RankParameters
-from mtp_regression.parallel import Parallel
-from mtp_regression.parameter_tasks import parameters_of
-from mtp_regression.rendezvous import World
+from mtp_regression.coverage.judgement import RankParameters
+from mtp_regression.coverage.tasks import parameters_of
+from mtp_regression.ranks.parallel import Parallel
+from mtp_regression.ranks.world import World
 
 
 def held(world: World, checkpoint: str, parallel_text: str) -> dict[str, Any]:

@@ -6,10 +6,10 @@ from unittest import mock
 
 import torch
 
-from mtp_regression.compare import compare_named
-from mtp_regression.parallel import Parallel
-from mtp_regression.rendezvous import World
-from mtp_regression.tensors import RawTensor
+from mtp_regression.comparison.compare import compare_named
+from mtp_regression.comparison.tensors import RawTensor
+from mtp_regression.ranks.parallel import Parallel
+from mtp_regression.ranks.world import World
 
 # What Megatron asks of CUDA while it saves and loads checkpoints, and what may be answered without it.
 ANSWERS = {

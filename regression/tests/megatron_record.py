@@ -13,8 +13,8 @@ import torch
 from megatron_checkpoint import ANSWERS
 
 from mtp_bridge_patch import applied, apply
-from mtp_regression.parallel import Parallel
-from mtp_regression.rendezvous import World
+from mtp_regression.ranks.parallel import Parallel
+from mtp_regression.ranks.world import World
 
 
 def store(_world: World, checkpoint: str, parallel: str, folder: str, low_memory: bool) -> None:
@@ -81,7 +81,7 @@ def resume(_world: World, config: str, megatron: str, again: str) -> None:
     from megatron.core.optimizer import OptimizerConfig
     from transformers import AutoConfig
 
-    from mtp_regression import megatron_model
+    from mtp_regression.megatron import model as megatron_model
 
     apply()
     auto = AutoBridge.from_hf_config(AutoConfig.from_pretrained(config))

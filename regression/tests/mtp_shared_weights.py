@@ -4,11 +4,11 @@ from pathlib import Path
 
 import torch
 
-from mtp_bridge_patch.any_layer import SharedWeightsError
-from mtp_regression.compare import collect, compare
-from mtp_regression.parallel import Parallel
-from mtp_regression.rendezvous import World
-from mtp_regression.tensors import RawTensor, read_folder
+from mtp_bridge_patch.errors import SharedWeightsError
+from mtp_regression.comparison.compare import collect, compare
+from mtp_regression.comparison.tensors import RawTensor, read_folder
+from mtp_regression.ranks.parallel import Parallel
+from mtp_regression.ranks.world import World
 
 
 def change_each(

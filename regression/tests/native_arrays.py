@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mtp_regression.native_parameters import native_parameters
-from mtp_regression.parallel import Coordinates, Parallel
-from mtp_regression.tensors import read_folder
+from mtp_regression.comparison.tensors import read_folder
+from mtp_regression.oracle.parameters import native_parameters
+from mtp_regression.ranks.parallel import Coordinates, Parallel
 
 Arrays = dict[str, np.ndarray]
 

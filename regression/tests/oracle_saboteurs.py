@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import torch
 
 from mtp_regression.adapters.megatron_bridge import MegatronBridge
-from mtp_regression.parallel import Parallel
+from mtp_regression.ranks.parallel import Parallel
 
 Weights = dict[str, torch.Tensor]
 

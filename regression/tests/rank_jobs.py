@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from mtp_regression.rendezvous import World, external_world, joined
+from mtp_regression.ranks.world import World, external_world, joined
 
 IMPORTED_BY = os.getpid()
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from mtp_regression.adapters.megatron_bridge import MegatronBridge
-from mtp_regression.parallel import Parallel
+from mtp_regression.ranks.parallel import Parallel
 
 MTP_EXPERTS = "mtp.layers.0.mlp.experts."
 Stream = Iterable[tuple[str, torch.Tensor]]

@@ -3,9 +3,9 @@
 import importlib
 from pathlib import Path
 
-from mtp_regression import adapter
-from mtp_regression.parallel import Parallel
-from mtp_regression.rendezvous import World
+from mtp_regression.adapters.protocol import find
+from mtp_regression.ranks.parallel import Parallel
+from mtp_regression.ranks.world import World
 
 
 def save_again(
@@ -14,7 +14,7 @@ def save_again(
     """Load a checkpoint through an adapter's bridge and save it.
 
     Args:
-        adapter_name: See `adapter.find`.
+        adapter_name: See `adapters.protocol.find`.
         checkpoint: Its folder.
         folder: Where to save it.
         dtype: What to ask for, by torch's name of it; of 0.6.x.
@@ -22,7 +22,7 @@ def save_again(
     import torch
 
     importlib.import_module(adapter_name.partition(":")[0])
-    bridge = adapter.find(adapter_name)()
+    bridge = find(adapter_name)()
     try:
         bridge.load(Path(checkpoint), Parallel())
         # Not strict: upstream misses the scales of a checkpoint that is not saved in FP8.

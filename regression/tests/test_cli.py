@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from mtp_regression.cli import app
+from mtp_regression.commands.app import app
 
 
 def mtpkit(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -17,8 +17,8 @@ def mtpkit(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 def test_roundtrip_without_torch_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, "mtp_regression.run", raising=False)
-    monkeypatch.delattr("mtp_regression.run", raising=False)
+    monkeypatch.delitem(sys.modules, "mtp_regression.roundtrip.run", raising=False)
+    monkeypatch.delattr("mtp_regression.roundtrip.run", raising=False)
     result = CliRunner().invoke(app, ["roundtrip"])
     assert result.exit_code == 2
     assert "CONTRIBUTING.md" in result.stderr

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from mtp_regression.coverage_limits import resident
+from mtp_regression.maintenance.coverage_limits import resident
 
 
 def test_memory_of_a_process_is_counted_with_that_of_its_children() -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from mtp_regression.cpu_megatron import cuda_on_cpu
+from mtp_regression.megatron.cpu import cuda_on_cpu
 
 REAL = {name: getattr(torch.cuda, name) for name in ("is_available", "current_device", "Stream")}
 

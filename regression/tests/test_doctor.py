@@ -7,8 +7,8 @@ from importlib import metadata
 import pytest
 from typer.testing import CliRunner
 
-from mtp_regression import doctor
-from mtp_regression.cli import app
+from mtp_regression.commands.app import app
+from mtp_regression.megatron import environment as doctor
 
 
 def test_everything_for_the_cpu_is_here() -> None:

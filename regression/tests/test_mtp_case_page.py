@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from mtp_bridge_patch.fix import CHECKED
-from mtp_regression.case_page import OTHERS, RELEASES, page
-from mtp_regression.case_table import KNOWN, PATCHED, REFUSED, UPSTREAM, outcome
-from mtp_regression.compare import Finding, Verdict
-from mtp_regression.records import Record
+from mtp_regression.comparison.verdicts import Finding, Verdict
+from mtp_regression.maintenance.cases.page import OTHERS, RELEASES, page
+from mtp_regression.maintenance.cases.table import KNOWN, PATCHED, REFUSED, UPSTREAM, outcome
+from mtp_regression.roundtrip.judge import Record
 from mtp_regression.scenarios import SCENARIOS
 
 PAGE = Path(__file__).parents[2] / "docs" / "cases.md"
@@ -72,7 +72,7 @@ def test_what_is_not_exact_upstream_has_a_finding_and_what_is_has_none(release: 
 
 def test_own_error_is_a_refusal_and_upstreams_a_crash() -> None:
     for error, wanted in (
-        ("  mtp_bridge_patch.report.LayoutError: x is inconsistent:", REFUSED),
+        ("  mtp_checkpoint.errors.LayoutError: x is inconsistent:", REFUSED),
         ("  AttributeError: 'NoneType' object", "crash-import"),
     ):
         cell = outcome([record(name, Verdict.CRASH_IMPORT, error=error) for name in ("native", "stream")])

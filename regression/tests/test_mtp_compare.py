@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mtp_regression.compare import Verdict, collect, compare, compare_named, compare_tensor, worst
-from mtp_regression.tensors import RawTensor
+from mtp_regression.comparison.compare import collect, compare, compare_named, compare_tensor
+from mtp_regression.comparison.tensors import RawTensor
+from mtp_regression.comparison.verdicts import Verdict, worst
 
 EXPERTS = "mtp.layers.0.mlp.experts."
 Tensors = dict[str, RawTensor]

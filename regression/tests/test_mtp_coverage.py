@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from mtp_bridge_patch.index import read_checkpoint
+from mtp_checkpoint.files.index import read_checkpoint
 from mtp_fixtures import CheckpointSpec, preset
-from mtp_fixtures.faults import write_faulty
-from mtp_regression import ranks
-from mtp_regression.coverage import Coverage, cover
-from mtp_regression.parallel import Parallel
-from mtp_regression.parameter_tasks import ADAPTER, parameter_tasks
+from mtp_fixtures.faults.write import write_faulty
+from mtp_regression.coverage.judgement import Coverage, cover
+from mtp_regression.coverage.tasks import ADAPTER, parameter_tasks
+from mtp_regression.ranks import run as ranks
+from mtp_regression.ranks.parallel import Parallel
 
 from .coverage_command import report, tiny
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from mtp_bridge_patch.releases import installed_release
-from mtp_regression import coverage_commands
+from mtp_regression.commands import coverage as coverage_commands
 
 from .coverage_command import run, tiny
 
@@ -44,7 +44,7 @@ def test_what_cannot_run_says_why(arguments: list[str], message: str) -> None:
 
 def test_without_torch_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, "mtp_regression.parameter_tasks", raising=False)
+    monkeypatch.delitem(sys.modules, "mtp_regression.coverage.tasks", raising=False)
     assert "CONTRIBUTING.md" in refused("qwen3.6-35b-a3b", "--scale", "tiny")
 
 

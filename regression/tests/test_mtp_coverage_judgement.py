@@ -4,8 +4,8 @@ import dataclasses
 
 import pytest
 
-from mtp_regression.coverage import Parameter, RankParameters, cover
-from mtp_regression.parallel import Coordinates, Parallel
+from mtp_regression.coverage.judgement import Parameter, RankParameters, cover
+from mtp_regression.ranks.parallel import Coordinates, Parallel
 
 # A model by hand: two experts, packed in the decoder and single in the MTP layer.
 SHAPES = {

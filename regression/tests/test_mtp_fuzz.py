@@ -11,22 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
-from mtp_bridge_patch.headers import TensorHeader, read_header
-from mtp_bridge_patch.index import Index, read_index
-from mtp_bridge_patch.untrusted import CheckpointError
-from mtp_regression import fuzz
-from mtp_regression.fuzz_process import replace_value
-from mtp_regression.fuzz_seeds import write_seeds
-from mtp_regression.fuzz_targets import (
-    MEMORY_FREE,
-    OUTSIDE,
-    READERS,
-    SHARD,
-    ReaderError,
-    check_input,
-    prepare,
-)
+from mtp_checkpoint.errors import CheckpointError
+from mtp_checkpoint.files.headers import TensorHeader, read_header
+from mtp_checkpoint.files.index import Index, read_index
+from mtp_regression.maintenance.app import app
+from mtp_regression.maintenance.fuzz.process import replace_value
+from mtp_regression.maintenance.fuzz.readers import READERS, SHARD
+from mtp_regression.maintenance.fuzz.seeds import write_seeds
+from mtp_regression.maintenance.fuzz.targets import MEMORY_FREE, OUTSIDE, ReaderError, check_input, prepare
 
 HEADER = b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
 SOUND = struct.pack("<Q", len(HEADER)) + HEADER + struct.pack("<I", 8)
@@ -176,20 +170,19 @@ def test_replaced_values_keep_the_lengths_right(inside: Path) -> None:
     assert right > 200  # a byte of a length can look like a number, and be replaced
 
 
-def test_input_is_reproduced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_input_is_reproduced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "input").write_bytes(SOUND)
-    arguments = ["--input", str(tmp_path / "input"), "header"]
-    assert fuzz.main(arguments) == 0
-    assert capsys.readouterr().out == "header: taken\n"
+    arguments = ["fuzz", "--input", str(tmp_path / "input"), "header"]
+    taken = CliRunner().invoke(app, arguments)
+    assert (taken.exit_code, taken.output) == (0, "header: taken\n")
     monkeypatch.setitem(READERS, "header", replace(READERS["header"], read=raises))
-    assert fuzz.main(arguments) == 1
-    assert "header raised KeyError" in capsys.readouterr().out
+    broken = CliRunner().invoke(app, arguments)
+    assert broken.exit_code == 1
+    assert "header raised KeyError" in broken.output
 
 
 def test_run_that_never_began_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "executable", "/bin/true")
-    assert fuzz.main(["--seconds", "1", "index"]) == 1
+    assert CliRunner().invoke(app, ["fuzz", "--seconds", "1", "index"]).exit_code == 1
     assert '"executions": 0' in (tmp_path / "reports" / "fuzz.json").read_text()

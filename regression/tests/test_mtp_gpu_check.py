@@ -12,10 +12,10 @@ import pytest
 from rich.console import Console
 
 from mtp_fixtures import Scale
-from mtp_regression.gpu_check import steps
-from mtp_regression.gpu_check.pack import unpack
-from mtp_regression.gpu_check.steps import Check, StepError
-from mtp_regression.gpu_check.table import cell_table
+from mtp_regression.maintenance.gpu_check import steps
+from mtp_regression.maintenance.gpu_check.pack import unpack
+from mtp_regression.maintenance.gpu_check.steps import Check, StepError
+from mtp_regression.maintenance.gpu_check.table import cell_table
 
 STEPS = ["doctor", "one-rank", "shared-gpu", "cpu", "device-export", "real-size"]
 
@@ -32,8 +32,8 @@ def record(**fields: Any) -> dict[str, Any]:
 
 
 def test_all_steps_on_the_cpu(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "mtp_regression.gpu_check", str(tmp_path), "--cpu", "--minutes", "20"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "mtp_regression.maintenance", "gpu-check", str(tmp_path), "--cpu"]
+    done = subprocess.run([*command, "--minutes", "20"], capture_output=True, text=True, check=False)
     known = json.loads((tmp_path / "gpu_check.json").read_text())
     assert done.returncode == 0, known["steps"]
     assert [(step["name"], step["passed"]) for step in known["steps"]] == [(name, True) for name in STEPS]

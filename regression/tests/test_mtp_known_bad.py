@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from mtp_regression.known_bad import problems
+from mtp_regression.maintenance.known_bad import problems
 
 Case = dict[str, Any]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mtp_regression import ranks
+from mtp_regression.ranks import run as ranks
 
 
 @pytest.mark.xdist_group("megatron")

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 
-from mtp_bridge_patch.export_record import FILE_NAME
+from mtp_bridge_patch.fixes.config_only.record import FILE_NAME
 from mtp_fixtures.plugin import MakeCheckpoint
-from mtp_regression import ranks
-from mtp_regression.compare import Finding, Verdict, compare
-from mtp_regression.parallel import Parallel
-from mtp_regression.tensors import read_folder
+from mtp_regression.comparison.compare import compare
+from mtp_regression.comparison.tensors import read_folder
+from mtp_regression.comparison.verdicts import Finding, Verdict
+from mtp_regression.ranks import run as ranks
+from mtp_regression.ranks.parallel import Parallel
 
 pytestmark = [pytest.mark.xdist_group("megatron"), pytest.mark.usefixtures("main_job")]
 

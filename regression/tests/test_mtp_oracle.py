@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 
 from mtp_fixtures.plugin import MakeCheckpoint
-from mtp_regression import oracle
-from mtp_regression.compare import Verdict
-from mtp_regression.native_parameters import native_parameters
-from mtp_regression.parallel import GRID, Coordinates, Parallel
-from mtp_regression.tensors import RawTensor, read_folder
+from mtp_regression.comparison.tensors import RawTensor, read_folder
+from mtp_regression.comparison.verdicts import Verdict
+from mtp_regression.oracle.check import check
+from mtp_regression.oracle.parameters import native_parameters
+from mtp_regression.ranks.parallel import GRID, Coordinates, Parallel
 
 from .native_arrays import ONE, Q35, Q36, SECOND_OF_TWO, TEXT, expected, stored
 
@@ -93,9 +93,7 @@ def test_fp8_without_its_scale_is_absent(make_checkpoint: MakeCheckpoint) -> Non
     config = json.loads((folder / "config.json").read_text())
     name = "0/decoder.layers.3.self_attention.linear_proj.weight"
     recipes = {name: native_parameters(tensors, config, *ONE)[name]}
-    (finding,) = oracle.check(
-        recipes, [(name, RawTensor.from_array(np.zeros((168, 512), ml_dtypes.bfloat16)))]
-    )
+    (finding,) = check(recipes, [(name, RawTensor.from_array(np.zeros((168, 512), ml_dtypes.bfloat16)))])
     assert finding.verdict is Verdict.MISSING
     assert finding.detail == f"the checkpoint has no {TEXT}layers.3.self_attn.o_proj.weight_scale_inv"
 
@@ -178,7 +176,7 @@ SEQUENTIAL = "0/decoder.layers.0.mlp.experts.local_experts.7.linear_fc1.weight"
 
 
 def found(*parameters: tuple[str, np.ndarray]) -> list[tuple[str, str, str]]:
-    findings = oracle.check(RECIPES, [(name, RawTensor.from_array(array)) for name, array in parameters])
+    findings = check(RECIPES, [(name, RawTensor.from_array(array)) for name, array in parameters])
     return [(finding.tensor, str(finding.verdict), finding.detail) for finding in findings]
 
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from mtp_fixtures.plugin import MakeCheckpoint
-from mtp_regression.native_parameters import native_parameters
-from mtp_regression.parallel import Coordinates, Parallel
-from mtp_regression.tensors import read_folder
+from mtp_regression.comparison.tensors import read_folder
+from mtp_regression.oracle.parameters import native_parameters
+from mtp_regression.ranks.parallel import Coordinates, Parallel
 
 from .native_arrays import ONE, Q35, Q36, SECOND_OF_TWO, TEXT, expected, stored
 

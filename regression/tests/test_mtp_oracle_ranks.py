@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from mtp_fixtures.plugin import MakeCheckpoint
-from mtp_regression.native_parameters import native_parameters
-from mtp_regression.parallel import Coordinates, Parallel
-from mtp_regression.tensors import read_folder
+from mtp_regression.comparison.tensors import read_folder
+from mtp_regression.oracle.parameters import native_parameters
+from mtp_regression.ranks.parallel import Coordinates, Parallel
 
 pytestmark = pytest.mark.xdist_group("megatron")
 
 Job = Callable[..., tuple[int, dict[str, Any]]]
 Q35, Q36 = "qwen3.5-35b-a3b", "qwen3.6-35b-a3b"
-VARIANTS = "mtp_regression.adapters.megatron_bridge_variants"
+VARIANTS = "mtp_regression.adapters.variants"
 
 
 def native_case(main_job: Job, checkpoint: Path, parallel: str, adapter: str = "") -> dict[str, Any]:

@@ -4,8 +4,8 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from mtp_regression.native_shards import Share, interleave_groups, pad_vocabulary, split_output_gate
-from mtp_regression.native_source import dequantize
+from mtp_regression.oracle.shards import Share, interleave_groups, pad_vocabulary, split_output_gate
+from mtp_regression.oracle.source import dequantize
 
 
 def rows(*numbers: int) -> np.ndarray:

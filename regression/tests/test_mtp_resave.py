@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from mtp_fixtures import CheckpointSpec, ExpertLayout, Variant, preset
-from mtp_fixtures.file_style import INDEX_NAME
-from mtp_fixtures.manifest import MANIFEST_NAME
+from mtp_fixtures.families.variants import RESAVED_FILES
 from mtp_fixtures.plugin import MakeCheckpoint
-from mtp_fixtures.sharding import Shard
-from mtp_fixtures.variants import RESAVED_FILES
+from mtp_fixtures.shards.file_style import INDEX_NAME
+from mtp_fixtures.shards.sharding import Shard
+from mtp_fixtures.writing.manifest import MANIFEST_NAME
 
 from .transformers_models import load, one_by_one, one_thread, read  # noqa: F401 - one is a fixture
 

@@ -9,7 +9,7 @@ import pytest
 from syrupy.assertion import SnapshotAssertion
 from typer.testing import CliRunner
 
-from mtp_regression.cli import app
+from mtp_regression.commands.app import app
 
 pytestmark = pytest.mark.xdist_group("megatron")
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mtp_fixtures.plugin import MakeCheckpoint
-from mtp_regression import ranks
+from mtp_regression.ranks import run as ranks
 from mtp_regression.scenarios import Use
 
 from .transformers_models import (

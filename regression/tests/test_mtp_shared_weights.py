@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from mtp_fixtures.plugin import MakeCheckpoint
-from mtp_regression import ranks
-from mtp_regression.parallel import Parallel
+from mtp_regression.ranks import run as ranks
+from mtp_regression.ranks.parallel import Parallel
 
 pytestmark = [pytest.mark.xdist_group("megatron"), pytest.mark.usefixtures("main_job")]
 

@@ -11,8 +11,9 @@ import torch
 from rich.console import Console
 
 from mtp_fixtures import PRESETS, Scale
-from mtp_regression import te_parity
-from mtp_regression.parallel import GRID, Parallel
+from mtp_regression.maintenance.te_parity import dump, run
+from mtp_regression.maintenance.te_parity.compare import compare, show
+from mtp_regression.ranks.parallel import GRID, Parallel
 
 EXPERT = "0/mtp.layers.0.mlp.experts.linear_fc1.weight0"
 
@@ -28,14 +29,14 @@ def listed(engine: str) -> dict[str, Any]:
 
 
 def differences(real: dict[str, Any]) -> list[str]:
-    (cell,) = te_parity.compare(listed("stand-in"), real)
+    (cell,) = compare(listed("stand-in"), real)
     return cell.differences
 
 
 def test_equal_lists_are_equal_whatever_their_order() -> None:
     real = listed("2.20.2")
     real["cases"][0]["ranks"][0].reverse()
-    (cell,) = te_parity.compare(listed("stand-in"), real)
+    (cell,) = compare(listed("stand-in"), real)
     assert (cell.ranks, cell.parameters, cell.differences) == (2, 4, [])
 
 
@@ -87,7 +88,7 @@ def test_nothing_compared_is_no_pass() -> None:
     empty = [listed("stand-in"), listed("2.20.2")]
     for side in empty:
         side["cases"][0]["ranks"] = [[], []]
-    (cell,) = te_parity.compare(*empty)
+    (cell,) = compare(*empty)
     assert cell.differences == ["no parameters at all"]
 
 
@@ -103,7 +104,7 @@ def test_stand_in_is_not_compared_with_itself() -> None:
     assert differences(listed("stand-in")) == [
         "TransformerEngine: the modules came from TransformerEngine stand-in"
     ]
-    (cell,) = te_parity.compare(listed("2.20.2"), listed("2.20.2"))
+    (cell,) = compare(listed("2.20.2"), listed("2.20.2"))
     assert cell.differences == ["stand-in: the modules came from TransformerEngine 2.20.2"]
 
 
@@ -112,24 +113,24 @@ def test_describe_leaves_out_what_a_parameter_lacks() -> None:
     parameter.partition_dim = 1
     parameter.unrelated = 1
     expected = {"name": "name", "shape": [2, 3], "dtype": "bfloat16", "partition_dim": 1}
-    assert te_parity.describe("name", parameter) == expected
+    assert dump.describe("name", parameter) == expected
 
 
 def test_every_model_and_layout_has_a_case() -> None:
-    chosen = te_parity.presets()
+    chosen = dump.presets()
     geometries = [model.geometry(Scale.TINY) for model in chosen]
     assert all(model.geometry(Scale.TINY) in geometries for model in PRESETS.values())  # FP8 ones too
     for model in chosen:
-        assert te_parity.layouts(model) == (
+        assert dump.layouts(model) == (
             list(GRID) if model.is_moe else [layout for layout in GRID if "e" not in str(layout)]
         )
-    assert Parallel(tp=2, pp=2) in te_parity.layouts(PRESETS["qwen3.6-27b"])
+    assert Parallel(tp=2, pp=2) in dump.layouts(PRESETS["qwen3.6-27b"])
 
 
 def test_table_names_cell_and_difference(capsys: pytest.CaptureFixture[str]) -> None:
     real = listed("2.20.2")
     real["cases"][0]["ranks"][1][0]["shape"] = [6, 4]
-    te_parity.show(Console(width=120), te_parity.compare(listed("stand-in"), real), "title")
+    show(Console(width=120), compare(listed("stand-in"), real), "title")
     shown = capsys.readouterr().out
     assert "│ qwen3.6-35b-a3b │ ep2             │     2 │          4 │           1 │" in shown
     assert f"qwen3.6-35b-a3b, ep2: rank 1: {EXPERT}: shape is [4, 6]" in shown
@@ -141,21 +142,21 @@ def test_exit_code(shape: list[int], code: int, tmp_path: Path, monkeypatch: pyt
     """Dumps are made in other processes; here they are made by hand."""
 
     def make(command: list[str], **_options: object) -> SimpleNamespace:
-        for name in (te_parity.STAND_IN, te_parity.REAL):
-            if f"dump({name!r}" in command[-1]:
-                side = listed("stand-in" if name == te_parity.STAND_IN else "2.20.2")
-                if name == te_parity.REAL:
+        for name in (dump.STAND_IN, dump.REAL):
+            if ["te-parity-dump", name] == command[3:5]:
+                side = listed("stand-in" if name == dump.STAND_IN else "2.20.2")
+                if name == dump.REAL:
                     side["cases"][0]["ranks"][0][0]["shape"] = shape
                 (tmp_path / f"{name}.json").write_text(json.dumps(side))
         return SimpleNamespace(returncode=0)
 
-    monkeypatch.setattr(te_parity.subprocess, "run", make)
-    assert te_parity.main(["--folder", str(tmp_path)]) == code
+    monkeypatch.setattr(run.subprocess, "run", make)
+    assert run.main(["qwen3.6-35b-a3b"], ["ep2"], tmp_path) == code
 
 
 def test_without_the_real_one_nothing_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(te_parity.subprocess, "run", lambda *_args, **_kwargs: SimpleNamespace(returncode=1))
-    assert te_parity.main(["--folder", str(tmp_path)]) == 2
+    monkeypatch.setattr(run.subprocess, "run", lambda *_args, **_kwargs: SimpleNamespace(returncode=1))
+    assert run.main(["qwen3.6-35b-a3b"], ["ep2"], tmp_path) == 2
     assert "nox -s te_parity" in capsys.readouterr().err

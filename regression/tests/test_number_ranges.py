@@ -1,6 +1,6 @@
 """Names that differ by a number are written as one, and none is lost."""
 
-from mtp_regression.number_ranges import with_ranges
+from mtp_regression.coverage.number_ranges import with_ranges
 
 
 def test_number_ranges_hold_every_name() -> None:

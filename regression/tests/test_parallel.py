@@ -2,7 +2,7 @@
 
 import pytest
 
-from mtp_regression.parallel import GRID, Parallel
+from mtp_regression.ranks.parallel import GRID, Parallel
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from types import ModuleType
 
 import pytest
 
-from mtp_regression.ranks import PreloadError, RankError, run, warm
+from mtp_regression.ranks.run import PreloadError, RankError, run, warm
 
 HERE = Path(__file__).parent
 LONG = 60.0  # seconds; a failure must not take this long to show
@@ -166,7 +166,7 @@ with Path("imports").open("a") as imports:
     imports.write(f"{__name__} ")
 if __name__ == "__main__":
     import rank_jobs
-    from mtp_regression.ranks import run
+    from mtp_regression.ranks.run import run
     for folder in "interrupted", "killed":
         try:
             run(rank_jobs.hangs, world_size=2, time_limit=60, log_folder=Path(folder))

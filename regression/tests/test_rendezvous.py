@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from mtp_regression.devices import Device
-from mtp_regression.rendezvous import World, external_world
+from mtp_regression.ranks.devices import Device
+from mtp_regression.ranks.world import World, external_world
 
 TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "node0", "MASTER_PORT": "29500"}
 STEP = {

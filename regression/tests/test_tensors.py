@@ -8,9 +8,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from mtp_bridge_patch.index import INDEX_NAME
+from mtp_checkpoint.errors import CheckpointError
+from mtp_checkpoint.files.index import INDEX_NAME
 from mtp_fixtures import CheckpointSpec, preset
-from mtp_regression.tensors import CheckpointError, RawTensor, read_folder
+from mtp_regression.comparison.tensors import RawTensor, read_folder
 
 
 @pytest.fixture

@@ -16,16 +16,16 @@ import torch
 import transformers  # noqa: F401 - before cuda_on_cpu is used, see there
 
 import mtp_bridge_patch
-from mtp_regression import te_standin
-from mtp_regression.cpu_megatron import cuda_on_cpu
-from mtp_regression.parallel import Coordinates, Parallel
+from mtp_regression.megatron import te_standin
+from mtp_regression.megatron.cpu import cuda_on_cpu
+from mtp_regression.ranks.parallel import Coordinates, Parallel
 
 te_standin.install()
 
 from megatron.bridge import AutoBridge  # noqa: E402 - it looks for TransformerEngine
 from megatron.core import parallel_state  # noqa: E402
 
-from mtp_regression import megatron_model  # noqa: E402
+from mtp_regression.megatron import model as megatron_model  # noqa: E402
 
 for _module in (
     "transformers.models.qwen2_vl.image_processing_qwen2_vl",

@@ -1,12 +1,12 @@
 """The mappings of MTP parameters that a release resolves for each layout, as it is and with the patch."""
 
+import importlib
 from pathlib import Path
 
 import pytest
 from syrupy.assertion import SnapshotAssertion
 
-from mtp_regression import ranks
-from mtp_regression.mappings import mtp_mappings
+from mtp_regression.ranks import run as ranks
 
 pytestmark = pytest.mark.xdist_group("megatron")
 
@@ -19,10 +19,12 @@ def test_mtp_mappings(
     patched: bool,
     checkpoints: dict[str, Path],
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     snapshot: SnapshotAssertion,
 ) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
     (mappings,) = ranks.run(
-        mtp_mappings,
+        importlib.import_module("mtp_mappings").mtp_mappings,
         str(checkpoints[checkpoint]),
         patched,
         world_size=1,

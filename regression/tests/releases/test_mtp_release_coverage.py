@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from mtp_regression.cli import app
+from mtp_regression.commands.app import app
 
 pytestmark = pytest.mark.xdist_group("megatron")
 

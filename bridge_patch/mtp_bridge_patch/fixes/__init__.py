@@ -1,0 +1,1 @@
+"""The fixes, one module each; `patch.FIXES` lists them in order."""

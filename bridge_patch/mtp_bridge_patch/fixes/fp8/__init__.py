@@ -1,0 +1,1 @@
+"""Fix `fp8-per-expert`: what it loads, and the config that it saves."""

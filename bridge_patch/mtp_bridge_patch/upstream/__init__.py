@@ -1,0 +1,1 @@
+"""What is known of Megatron-Bridge's own classes, and how their methods are wrapped."""

@@ -1,0 +1,62 @@
+"""What the suite asks of a bridge, as one rank sees it."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from mtp_regression.ranks.parallel import Coordinates, Parallel
+
+
+class Adapter(Protocol):
+    """A bridge under test. One object serves one case on one rank; every call is made by all ranks.
+
+    Attributes:
+        bridge: Name of the bridge, as declared exceptions spell it.
+        release: Its release.
+        engine: Where the modules' parameters come from, such as a release of TransformerEngine.
+
+    An adapter that pads the vocabulary also has `vocab_divisor`, Megatron's `make_vocab_size_divisible_by`.
+    """
+
+    bridge: str
+    release: str
+    engine: str
+
+    def load(self, checkpoint: Path, parallel: Parallel) -> None:
+        """Build the model, fill every parameter with NaN, then load the checkpoint."""
+
+    def coordinates(self) -> Coordinates:
+        """Return this rank's place in the parallel layout."""
+
+    def parameters(self) -> Iterator[tuple[str, Any]]:
+        """Yield this rank's parameters: Megatron-Core's names behind "{chunk}/", and tensors."""
+
+    def stream(self) -> Iterator[tuple[str, Any]]:
+        """Yield the model in the checkpoint's format: names and tensors."""
+
+    def save(self, folder: Path) -> None:
+        """Write the model into a folder, in the checkpoint's format."""
+
+    def warnings(self) -> list[str]:
+        """Return what the bridge has warned of so far."""
+
+    def close(self) -> None:
+        """Give back what `load` took, so that another case can run in the process."""
+
+
+def find(name: str) -> type[Adapter]:
+    """Import an adapter class.
+
+    Args:
+        name: "package.module:Class".
+
+    Raises:
+        ValueError: The name is not of that form.
+    """
+    module, _, attribute = name.partition(":")
+    if not module or not attribute:
+        raise ValueError(f"an adapter is named package.module:Class, not {name!r}")
+    return cast(type[Adapter], getattr(importlib.import_module(module), attribute))

@@ -1,0 +1,229 @@
+"""The commands of `mtpkit` that make checkpoints and check them; torch is not needed.
+
+rich is imported where it is used: it takes longer than making a tiny checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mtp_checkpoint.errors import CheckpointError
+from mtp_checkpoint.layouts.expert_layout import ExpertLayout
+from mtp_fixtures import PRESETS, CheckpointSpec, Scale, Sharding, ValueRange, Variant, preset
+from mtp_regression.commands.console import Json, ended_by_sigterm, fail, print_table, progress_bar
+
+if TYPE_CHECKING:
+    from mtp_fixtures.faults.table import Fault
+
+
+def presets(as_json: Json = False) -> None:
+    """List the published models that checkpoints are shaped like."""
+    from mtp_fixtures.totals import totals
+
+    rows: list[dict[str, Any]] = [
+        {
+            "preset": name,
+            "family": preset.family.name,
+            "decoder experts": str(preset.decoder_experts) if preset.is_moe else None,
+            "MTP experts": str(preset.mtp_experts) if preset.is_moe else None,
+            **vars(totals(preset)),
+            "tiny": sum(tensor.byte_count for tensor in CheckpointSpec(preset).tensors),
+            "uncertain": list(preset.uncertain),
+        }
+        for name, preset in PRESETS.items()
+    ]
+    if as_json:
+        print(json.dumps(rows))
+        return
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for column in ("preset", "family", "decoder, MTP"):
+        table.add_column(column, no_wrap=True)
+    for column in ("params", "tensors", "GB"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        layouts = dict.fromkeys((row["decoder experts"], row["MTP experts"]))
+        table.add_row(
+            row["preset"],
+            row["family"],
+            ", ".join(layout or "dense" for layout in layouts),
+            f"{row['parameters'] / 1e9:.1f} B",
+            f"{row['tensors']:,}",
+            f"{row['size'] / 1e9:.1f}",
+        )
+    print_table(table)
+
+
+def faults(as_json: Json = False) -> None:
+    """List the faults that a checkpoint can be given, with the error that a loader should give."""
+    from mtp_fixtures.faults.table import FAULTS
+
+    if as_json:
+        print(json.dumps([_fault_fields(name, fault) for name, fault in FAULTS.items()]))
+        return
+    from rich.table import Table
+
+    table = Table(show_lines=True)
+    for column in ("fault", "what is wrong", "what a loader should say"):
+        table.add_column(column, no_wrap=column == "fault")
+    for name, fault in FAULTS.items():
+        table.add_row(name, fault.description, fault.expected)
+    print_table(table)
+
+
+def generate(
+    preset_name: Annotated[
+        str, typer.Argument(metavar="PRESET", help="A published model; `mtpkit presets` lists them.")
+    ],
+    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    scale: Annotated[
+        Scale, typer.Option(help="Tiny; tiny with equal dimensions (square); or the published dimensions.")
+    ] = Scale.TINY,
+    sparse: Annotated[
+        bool, typer.Option("--sparse", help="True shapes over holes: no bytes on disk, all values zero.")
+    ] = False,
+    mtp_experts: Annotated[
+        ExpertLayout | None, typer.Option(help="Layout of the MTP experts.", show_default="as published")
+    ] = None,
+    decoder_experts: Annotated[
+        ExpertLayout | None,
+        typer.Option(help="Layout of the decoder's experts.", show_default="as published"),
+    ] = None,
+    mtp_layers: Annotated[
+        int | None, typer.Option(min=0, help="Number of MTP layers.", show_default="as published")
+    ] = None,
+    text_only: Annotated[bool, typer.Option("--text-only", help="Leave the vision tower out.")] = False,
+    variant: Annotated[
+        Variant | None, typer.Option(help="A re-save by transformers.", show_default="as published")
+    ] = None,
+    fault: Annotated[str | None, typer.Option(help="Break it on purpose; `mtpkit faults` lists how.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the values.")] = 0,
+    values: Annotated[
+        ValueRange, typer.Option(help="Values that a bridge can carry in BF16, or some that it must round.")
+    ] = ValueRange.EXACT,
+    sharding: Annotated[Sharding, typer.Option(help="Where the MTP tensors are.")] = Sharding.PUBLISHED,
+    shard_limit: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Bytes at which a shard is closed.", show_default="as published; tiny: 2 MB"
+        ),
+    ] = None,
+    manifest: Annotated[bool, typer.Option(help="Write mtp_manifest.json, for `mtpkit verify`.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Write a checkpoint, shaped and named as the published one."""
+    if preset_name not in PRESETS:
+        raise typer.BadParameter(f"{preset_name!r} is none of {', '.join(PRESETS)}", param_hint="PRESET")
+    spec = CheckpointSpec(
+        preset(preset_name),
+        mtp_experts=mtp_experts,
+        decoder_experts=decoder_experts,
+        scale=scale,
+        mtp_layers=mtp_layers,
+        text_only=text_only,
+        variant=variant,
+        seed=seed,
+        value_range=values,
+        sharding=sharding,
+        shard_limit=shard_limit,
+    )
+    try:
+        size = sum(tensor.byte_count for tensor in spec.tensors)
+        with ended_by_sigterm(), progress_bar(0 if sparse or as_json else size) as advance:
+            if fault is None:
+                written = spec.write(folder, sparse=sparse, manifest=manifest, progress=advance)
+            else:
+                written = _write_faulty(spec, fault, folder, sparse=sparse, manifest=manifest)
+    except FileExistsError as error:
+        raise typer.BadParameter(str(error), param_hint="FOLDER") from None
+    except (OSError, ValueError) as error:
+        fail(str(error))
+    if fault is not None:
+        _say_fault(written, fault, as_json=as_json)
+    elif as_json:
+        print(json.dumps({"folder": str(written), "tensors": len(spec.tensors), "bytes": size}))
+    else:
+        what = "holes" if sparse else "bytes"
+        print(f"{written}: {len(spec.tensors):,} tensors, {size:,} {what}")
+
+
+def verify(
+    folder: Annotated[Path, typer.Argument(help="A checkpoint's folder, with its mtp_manifest.json.")],
+    as_json: Json = False,
+) -> None:
+    """Compare a checkpoint with its manifest.
+
+    Exits with 0 if nothing differs, with 1 and every difference if something does, and with 2 if there is
+    no manifest.
+    """
+    from mtp_fixtures.writing.verify import verify as differences_of
+
+    try:
+        size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+        with progress_bar(0 if as_json else size) as advance:
+            differences = differences_of(folder, progress=advance)
+    except CheckpointError as error:
+        fail(str(error))
+    if as_json:
+        print(json.dumps({"folder": str(folder), "differences": differences}))
+    else:
+        for difference in differences:
+            print(difference)
+        print(f"{folder}: " + (f"{len(differences)} differences" if differences else "as its manifest says"))
+    raise typer.Exit(1 if differences else 0)
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(help="A checkpoint's folder, or one safetensors file.")],
+    index_only: Annotated[
+        bool, typer.Option("--index-only", help="Look at the names in the index alone: no shapes, no dtypes.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Tell how a checkpoint stores its routed experts; no tensor is read.
+
+    Exits with 0 if keys, shapes and config agree, with 1 and every contradiction if they do not, and with 2
+    if it cannot be read.
+    """
+    from mtp_checkpoint.inspection.inspection import inspect as report_of
+
+    try:
+        report = report_of(path, index_only=index_only)
+    except CheckpointError as error:
+        fail(str(error))
+    if as_json:
+        print(json.dumps(report.as_json()))
+    else:
+        print(report)
+    raise typer.Exit(1 if report.problems else 0)
+
+
+def _write_faulty(spec: CheckpointSpec, fault: str, folder: Path, *, sparse: bool, manifest: bool) -> Path:
+    from mtp_fixtures.faults.table import FAULTS
+    from mtp_fixtures.faults.write import write_faulty
+
+    if fault not in FAULTS:
+        raise typer.BadParameter(f"{fault!r} is none of {', '.join(FAULTS)}", param_hint="--fault")
+    if sparse:
+        raise typer.BadParameter("a faulty checkpoint has bytes; leave --sparse out", param_hint="--fault")
+    return write_faulty(spec, fault, folder, manifest=manifest)
+
+
+def _say_fault(folder: Path, name: str, *, as_json: bool) -> None:
+    from mtp_fixtures.faults.table import FAULTS
+
+    fault = FAULTS[name]
+    if as_json:
+        print(json.dumps({"folder": str(folder), **_fault_fields(name, fault)}))
+    else:
+        print(f"{folder}: {fault.description}\nA loader should say: {fault.expected}")
+
+
+def _fault_fields(name: str, fault: Fault) -> dict[str, str]:
+    return {"fault": name, "what": fault.description, "expected": fault.expected}

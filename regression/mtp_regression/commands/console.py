@@ -1,0 +1,66 @@
+"""What the commands have in common: the option --json, errors, progress and tables.
+
+rich is imported where it is used: it takes longer than making a tiny checkpoint.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on standard output, and nothing else.")]
+
+
+def fail(message: str) -> NoReturn:
+    """Print why a command could not run, and exit with 2."""
+    from rich.console import Console
+
+    console = Console(stderr=True)
+    console.print(f"mtpkit: {message}", style="bold red", highlight=False, soft_wrap=True, markup=False)
+    raise typer.Exit(2) from None
+
+
+_SHOWN_FROM = 500_000_000  # bytes; less is written before a bar could be read
+
+
+@contextmanager
+def progress_bar(size: int) -> Iterator[Callable[[int], None] | None]:
+    """Show a bar with an estimate while a large checkpoint is written or read."""
+    if size < _SHOWN_FROM:
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("", total=size)
+        yield lambda count: progress.advance(task, count)
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Let SIGTERM end the command as an exception does, so that nothing half-written stays."""
+
+    def end(number: int, _frame: object) -> NoReturn:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def print_table(table: Table) -> None:
+    """Print a table on standard output."""
+    from rich.console import Console
+
+    Console().print(table, highlight=False, markup=False)

@@ -1,0 +1,70 @@
+"""The command `mtpkit roundtrip`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mtp_regression.adapters import MEGATRON_BRIDGE, PATCHED_MEGATRON_BRIDGE
+from mtp_regression.commands.console import Json, fail
+from mtp_regression.ranks.devices import Device
+
+
+def roundtrip(
+    checkpoints: Annotated[
+        list[Path] | None,
+        typer.Argument(help="Checkpoint folders.", show_default="a tiny one of each preset"),
+    ] = None,
+    parallel: Annotated[
+        list[str] | None,
+        typer.Option(help="A parallel layout, like 'tp2 ep2'; may be repeated.", show_default="a grid"),
+    ] = None,
+    adapter: Annotated[str, typer.Option(help="The bridge, as package.module:Class.")] = MEGATRON_BRIDGE,
+    patched: Annotated[
+        bool, typer.Option("--patched", help="Megatron-Bridge with mtp_bridge_patch applied.")
+    ] = False,
+    device: Annotated[
+        Device, typer.Option(help="gloo; NCCL, a GPU for each rank; or gloo with ranks that share GPUs.")
+    ] = Device.CPU,
+    time_limit: Annotated[float, typer.Option(help="Seconds a case may take.")] = 120.0,
+    report: Annotated[Path, typer.Option(help="Where the JSON report goes.")] = Path(
+        "reports/roundtrip.json"
+    ),
+    compare: Annotated[
+        Path | None, typer.Option(help="An earlier report, such as a CPU's: its verdicts must be the same.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Take checkpoints through a bridge and back, and compare every byte.
+
+    Exits with 0 if every cell is exact but for declared exceptions, with 1 if not, and with 2 if it
+    could not run.
+    """
+    try:
+        from rich.console import Console
+
+        from mtp_regression.roundtrip import run  # imports torch
+    except ModuleNotFoundError as error:
+        fail(f"{error}; install the environment of a bridge, as CONTRIBUTING.md shows")
+
+    try:
+        outcome = run.run(
+            checkpoints=checkpoints or [],
+            parallels=parallel or [],
+            adapter=PATCHED_MEGATRON_BRIDGE if patched else adapter,
+            device=device,
+            time_limit=time_limit,
+            report_path=report,
+            compare_path=compare,
+            console=Console(stderr=as_json),
+        )
+    except run.CannotRunError as error:
+        fail(str(error))
+    if outcome is None:  # a rank that torchrun or Slurm started, and not the first
+        return
+    if as_json:
+        print(json.dumps(outcome))
+    raise typer.Exit(0 if outcome["passed"] else 1)

@@ -1,0 +1,1 @@
+"""Equality of tensors: names, shapes, dtypes and bytes."""

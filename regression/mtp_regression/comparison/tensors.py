@@ -1,0 +1,109 @@
+"""Tensors as bytes: what is compared."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from mtp_checkpoint.files.index import read_checkpoint
+
+DTYPES: dict[str, np.dtype[Any]] = {
+    "F64": np.dtype(np.float64),
+    "F32": np.dtype(np.float32),
+    "F16": np.dtype(np.float16),
+    "BF16": np.dtype(ml_dtypes.bfloat16),
+    "F8_E4M3": np.dtype(ml_dtypes.float8_e4m3fn),
+    "I64": np.dtype(np.int64),
+    "I32": np.dtype(np.int32),
+    "I16": np.dtype(np.int16),
+    "I8": np.dtype(np.int8),
+    "U8": np.dtype(np.uint8),
+    "BOOL": np.dtype(np.bool_),
+}
+"""Safetensors' dtype names, with numpy's dtypes for them."""
+
+_TORCH_NAMES = {
+    "torch.float64": "F64",
+    "torch.float32": "F32",
+    "torch.float16": "F16",
+    "torch.bfloat16": "BF16",
+    "torch.float8_e4m3fn": "F8_E4M3",
+    "torch.int64": "I64",
+    "torch.int32": "I32",
+    "torch.int16": "I16",
+    "torch.int8": "I8",
+    "torch.uint8": "U8",
+    "torch.bool": "BOOL",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class RawTensor:
+    """A tensor as it would be stored.
+
+    Attributes:
+        dtype: Safetensors' name of the dtype.
+        shape: Its shape; () for a scalar.
+        data: Its bytes, uint8[count * itemsize], little-endian, row-major.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: NDArray[np.uint8]
+
+    @classmethod
+    def from_array(cls, array: NDArray[Any]) -> RawTensor:
+        """Take a numpy array's values, whatever its strides."""
+        names = {dtype: name for name, dtype in DTYPES.items()}
+        return cls(names[array.dtype], array.shape, np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+
+    @classmethod
+    def from_torch(cls, tensor: Any) -> RawTensor:
+        """Copy a `torch.Tensor`, on any device, with any strides.
+
+        Raises:
+            ValueError: The dtype is none that a checkpoint stores.
+        """
+        import torch
+
+        name = _TORCH_NAMES.get(str(tensor.dtype))
+        if name is None:
+            raise ValueError(f"{tensor.dtype} is no dtype of a checkpoint")
+        flat = tensor.detach().cpu().contiguous().flatten()
+        return cls(name, tuple(tensor.shape), flat.view(torch.uint8).numpy().copy())
+
+    def array(self) -> NDArray[Any]:
+        """View the tensor as a numpy array of its shape (with ml_dtypes' bfloat16 for BF16)."""
+        return self.data.view(DTYPES[self.dtype]).reshape(self.shape)
+
+
+Tensors = Mapping[str, RawTensor]
+"""Tensors by name."""
+
+
+def read_folder(folder: Path) -> dict[str, RawTensor]:
+    """Map every tensor of a checkpoint, lazily: its bytes are read when they are looked at.
+
+    Args:
+        folder: Holds `model.safetensors.index.json`, or safetensors files and no index.
+
+    Returns:
+        The tensors by name.
+
+    Raises:
+        CheckpointError: Every contradiction between index and shards, and every unreadable shard.
+    """
+    headers = read_checkpoint(folder)
+    tensors: dict[str, RawTensor] = {}
+    for file, shard in headers.shards.items():
+        content = np.asarray(np.memmap(headers.folder / file, np.uint8, mode="r"))
+        data = content[shard.data_start :]
+        for name, (dtype, shape, begin, end) in shard.tensors.items():
+            tensors[name] = RawTensor(dtype, shape, data[begin:end])
+    return tensors

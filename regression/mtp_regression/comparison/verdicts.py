@@ -1,0 +1,60 @@
+"""What can become of a tensor, and of a case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Verdict(StrEnum):
+    """What became of a tensor, or of a whole case; mildest first.
+
+    Attributes:
+        EXACT: Same name, shape, dtype and bytes.
+        FLIP: Right values, written in the other expert layout.
+        DTYPE: Equal values in another dtype.
+        UNEXPECTED: A tensor that the source does not have, or that came more than once.
+        BOTH_LAYOUTS: The same experts a second time, in the other layout.
+        MISSING: A tensor of the source that is not there.
+        WRONG: Other values, or another shape.
+        POISONED: NaN where the source has none: never loaded.
+        CRASH_EXPORT: The bridge raised an error, or did not end, while it exported.
+        CRASH_IMPORT: The same while it built the model or loaded it.
+    """
+
+    EXACT = "exact"
+    FLIP = "flip"
+    DTYPE = "dtype"
+    UNEXPECTED = "unexpected"
+    BOTH_LAYOUTS = "both-layouts"
+    MISSING = "missing"
+    WRONG = "wrong"
+    POISONED = "poisoned"
+    CRASH_EXPORT = "crash-export"
+    CRASH_IMPORT = "crash-import"
+
+    @property
+    def severity(self) -> int:
+        """Rank among the verdicts; 0 for exact."""
+        return list(Verdict).index(self)
+
+
+def worst(verdicts: Iterable[Verdict]) -> Verdict:
+    """Return the gravest of some verdicts; exact if there are none."""
+    return max(verdicts, key=lambda verdict: verdict.severity, default=Verdict.EXACT)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A tensor that is not exact.
+
+    Attributes:
+        tensor: Its name; the source's name where the source has it.
+        verdict: What became of it.
+        detail: Where it differs first, and how.
+    """
+
+    tensor: str
+    verdict: Verdict
+    detail: str = ""

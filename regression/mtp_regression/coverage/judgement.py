@@ -1,0 +1,217 @@
+"""Whether a load would take every tensor of a checkpoint, and fill every parameter of every rank, once each.
+
+What is taken is a piece: a tensor, or one expert's slice of a packed tensor.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from mtp_checkpoint.layouts.expert_layout import PACKED_TENSORS
+from mtp_regression.ranks.parallel import Coordinates, Parallel
+
+_EXPERTS = ".mlp.experts."
+_MTP = "mtp."
+_EMBEDDING = "embed_tokens.weight"
+
+
+class Parameter(NamedTuple):
+    """A parameter of one rank.
+
+    Attributes:
+        name: Megatron-Bridge's name of it, with layers and experts numbered over all ranks.
+        filled: Number of tasks that would fill it.
+        keys: What its mapping takes; None if it has none.
+        expert: Which slice of a packed tensor it takes; None for whole tensors.
+    """
+
+    name: str
+    filled: int
+    keys: Sequence[str] | None
+    expert: int | None = None
+
+
+@dataclass(frozen=True)
+class RankParameters:
+    """What one rank holds.
+
+    Attributes:
+        rank: The rank.
+        place: Where it stands in the parallel layout.
+        parameters: All its parameters but a tied output layer.
+        strays: Number of tasks that would fill something else.
+    """
+
+    rank: int
+    place: Coordinates
+    parameters: list[Parameter]
+    strays: int = 0
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> RankParameters:
+        """Read what `dataclasses.asdict` and JSON made of it."""
+        parameters = [Parameter(*values) for values in fields["parameters"]]
+        return cls(fields["rank"], Coordinates(**fields["place"]), parameters, fields["strays"])
+
+
+class Piece(NamedTuple):
+    """A tensor of a checkpoint, or one expert's slice of a packed one."""
+
+    key: str
+    expert: int | None = None
+
+    def __str__(self) -> str:
+        return self.key if self.expert is None else f"{self.key}[{self.expert}]"
+
+
+@dataclass
+class Coverage:
+    """What `cover` found. Nothing is wrong where all but the counts are empty.
+
+    Attributes:
+        pieces: Number of pieces of the checkpoint.
+        parameters: Number of parameters of each rank.
+        filled: How many of these would be filled, once and by keys that are there, on each rank.
+        unmapped: Parameters without a mapping.
+        starved: Parameters that need keys which the checkpoint lacks, and those keys.
+        unfilled: Parameters without a task that would fill them, though their keys are there.
+        refilled: Parameters that several tasks would fill.
+        strays: Ranks with tasks that would fill something that is no parameter, and how many.
+        unused: Pieces that no parameter of any rank takes.
+        shared: Pieces that several parameters take, and their names.
+        copies: Pieces that more or fewer ranks take than hold a copy in this parallel layout: both numbers.
+    """
+
+    pieces: int = 0
+    parameters: list[int] = field(default_factory=list)
+    filled: list[int] = field(default_factory=list)
+    unmapped: list[str] = field(default_factory=list)
+    starved: dict[str, list[str]] = field(default_factory=dict)
+    unfilled: list[str] = field(default_factory=list)
+    refilled: list[str] = field(default_factory=list)
+    strays: dict[int, int] = field(default_factory=dict)
+    unused: list[str] = field(default_factory=list)
+    shared: dict[str, list[str]] = field(default_factory=dict)
+    copies: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    @property
+    def covered(self) -> bool:
+        """Whether nothing is wrong, and there was something to look at."""
+        wrong = (self.unmapped, self.starved, self.unfilled, self.refilled, self.strays)
+        return bool(self.pieces and all(self.parameters)) and not any(
+            (*wrong, self.unused, self.shared, self.copies)
+        )
+
+
+def cover(
+    shapes: Mapping[str, Sequence[int]],
+    ranks: Sequence[RankParameters],
+    parallel: Parallel,
+    *,
+    mtp_layers_share: int = 1,
+) -> Coverage:
+    """Compare a checkpoint with what the ranks of a model would take from it.
+
+    Args:
+        shapes: Shape of every tensor of the checkpoint.
+        ranks: What every rank of the parallel layout holds.
+        parallel: The parallel layout.
+        mtp_layers_share: How many MTP layers each have a copy of what the checkpoint has once for all of
+            them (`mtp.fc` and three norms), if the bridge makes these copies on purpose.
+
+    Returns:
+        What is not as it should be, each name once, in the order in which it was met.
+
+    Raises:
+        ValueError: `ranks` are not those of the layout.
+    """
+    if [rank.rank for rank in ranks] != list(range(parallel.ranks)):
+        raise ValueError(f"{parallel.ranks} ranks expected, in order: {[rank.rank for rank in ranks]}")
+    found = Coverage()
+    pieces = list(_pieces(shapes))
+    found.pieces = len(pieces)
+    unmapped: dict[str, None] = {}
+    unfilled: dict[str, None] = {}
+    refilled: dict[str, None] = {}
+    takers: dict[Piece, Counter[str]] = {piece: Counter() for piece in pieces}
+    for rank in ranks:
+        filled = 0
+        for name, count, keys, expert in rank.parameters:
+            if keys is None:
+                unmapped[name] = None
+            elif lacking := [key for key in keys if _piece(key, expert, shapes) not in takers]:
+                found.starved[name] = lacking
+            elif count == 0:
+                unfilled[name] = None
+            else:
+                if count > 1:
+                    refilled[name] = None
+                filled += count == 1
+                for key in keys:
+                    for piece in _taken(key, expert, shapes):
+                        takers[piece][name] += 1
+        found.parameters.append(len(rank.parameters))
+        found.filled.append(filled)
+        if rank.strays:
+            found.strays[rank.rank] = rank.strays
+    found.unmapped, found.unfilled, found.refilled = list(unmapped), list(unfilled), list(refilled)
+    has_mtp = any(key.startswith(_MTP) for key in shapes)
+    for piece, names in takers.items():
+        sharing = mtp_layers_share if _is_once_for_all_mtp_layers(piece.key) else 1
+        due = sharing * _copies(piece.key, parallel, has_mtp=has_mtp)
+        if not names:
+            found.unused.append(str(piece))
+        elif len(names) != sharing:
+            found.shared[str(piece)] = list(names)
+        elif names.total() != due:
+            found.copies[str(piece)] = (names.total(), due)
+    return found
+
+
+def _pieces(shapes: Mapping[str, Sequence[int]]) -> Iterator[Piece]:
+    for key, shape in shapes.items():
+        yield from _slices(key, shape)
+
+
+def _slices(key: str, shape: Sequence[int]) -> Iterator[Piece]:
+    if _is_packed(key):
+        yield from (Piece(key, expert) for expert in range(shape[0]))
+    else:
+        yield Piece(key)
+
+
+def _is_packed(key: str) -> bool:
+    _, between, tail = key.partition(_EXPERTS)
+    return bool(between) and tail in PACKED_TENSORS
+
+
+def _piece(key: str, expert: int | None, shapes: Mapping[str, Sequence[int]]) -> Piece | None:
+    """Return one piece that a parameter takes of a key, which need not exist."""
+    return next(_taken(key, expert, shapes), None)
+
+
+def _taken(key: str, expert: int | None, shapes: Mapping[str, Sequence[int]]) -> Iterator[Piece]:
+    if key not in shapes:
+        return iter(())
+    if expert is not None and _is_packed(key):
+        return iter((Piece(key, expert),))
+    return _slices(key, shapes[key])  # a mapping that takes packed tensors whole takes each slice
+
+
+def _copies(key: str, parallel: Parallel, *, has_mtp: bool) -> int:
+    """Tell how many ranks hold a copy or a part of a tensor, from the parallel layout alone.
+
+    A routed expert is on one expert-parallel rank; everything is on one pipeline stage, but for the
+    embedding, of which an MTP block on another stage has a copy (Megatron-Core's `GPTModel`, `mtp_process`).
+    """
+    ranks = parallel.ranks // parallel.pp
+    if _EXPERTS in key:
+        return ranks // parallel.ep
+    return 2 * ranks if key.endswith(_EMBEDDING) and has_mtp and parallel.pp > 1 else ranks
+
+
+def _is_once_for_all_mtp_layers(key: str) -> bool:
+    return key.startswith(_MTP) and not key.startswith(f"{_MTP}layers.")

@@ -1,0 +1,1 @@
+"""The jobs of those who maintain the kit."""

@@ -1,0 +1,208 @@
+"""The maintainers' jobs as one command; `noxfile.py` runs them.
+
+    python -m mtp_regression.maintenance JOB
+
+Each exits with 0 if all is as it should be, with 1 if not, and with 2 if it could not run as it was asked to.
+Jobs are imported when they run: most of them import torch.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
+)
+
+
+@app.callback()
+def maintenance() -> None:
+    """Jobs of those who maintain the kit."""
+
+
+@app.command()
+def cases(
+    text: Annotated[
+        list[str] | None,
+        typer.Argument(help="Take the scenarios that have every TEXT in their names.", show_default="all"),
+    ] = None,
+    update: Annotated[bool, typer.Option("--update", help="Renew what is known of the release.")] = False,
+) -> None:
+    """Run every scenario on the installed release, as it is and patched, and compare with what is known."""
+    from mtp_regression.maintenance.cases import table
+
+    chosen = table.choose(text or ())
+    if not chosen:
+        raise typer.BadParameter(f"no scenario has {' and '.join(map(repr, text or ()))} in its name")
+    raise typer.Exit(table.main(chosen, update=update))
+
+
+@app.command()
+def cases_page() -> None:
+    """Print docs/cases.md, from what is known of each release."""
+    from mtp_regression.maintenance.cases.page import page
+
+    print(page(), end="")
+
+
+@app.command()
+def known_bad(
+    report: Annotated[Path, typer.Argument(help="What `mtpkit roundtrip --report` wrote.", exists=True)],
+) -> None:
+    """Check that a release which is known to fail packed MTP experts failed as it should."""
+    from mtp_regression.maintenance.known_bad import main
+
+    raise typer.Exit(main(report))
+
+
+@app.command()
+def patched_grid(
+    folder: Annotated[Path, typer.Argument(help="Where a report of each part goes.")] = Path("reports"),
+) -> None:
+    """Take what the patch adds through the whole grid of parallel layouts."""
+    from mtp_regression.maintenance.patched_grid import main
+
+    raise typer.Exit(main(folder))
+
+
+@app.command()
+def coverage_limits() -> None:
+    """Run `mtpkit coverage` over the published dimensions, within limits of time and memory."""
+    from mtp_regression.maintenance.coverage_limits import main
+
+    raise typer.Exit(main())
+
+
+@app.command()
+def te_parity(
+    preset: Annotated[
+        list[str] | None, typer.Option(help="A BF16 preset; may be repeated.", show_default="all")
+    ] = None,
+    parallel: Annotated[
+        list[str] | None,
+        typer.Option(help="A parallel layout, like 'tp2 ep2'; may be repeated.", show_default="a grid"),
+    ] = None,
+    folder: Annotated[Path, typer.Option(help="For lists and logs.")] = Path("reports/te_parity"),
+) -> None:
+    """Show that the stand-in for TransformerEngine has the real one's parameters, rank by rank."""
+    from mtp_regression.maintenance.te_parity import run
+    from mtp_regression.maintenance.te_parity.dump import presets
+    from mtp_regression.ranks.parallel import GRID
+
+    names = [model.name for model in presets()]
+    for name in preset or ():
+        if name not in names:
+            raise typer.BadParameter(f"{name!r} is none of {', '.join(names)}", param_hint="--preset")
+    grid = [_parallel(text, "--parallel") for text in parallel or map(str, GRID)]
+    raise typer.Exit(run.main(preset or names, grid, folder))
+
+
+@app.command(hidden=True)
+def te_parity_dump(
+    engine: str,
+    folder: Path,
+    preset: Annotated[list[str], typer.Option()],
+    parallel: Annotated[list[str], typer.Option()],
+) -> None:
+    """List the parameters of every case under one engine; `te-parity` runs this for each."""
+    from mtp_regression.maintenance.te_parity.dump import dump
+
+    dump(engine, preset, parallel, folder)
+
+
+@app.command()
+def bench_generate(
+    folder: Annotated[
+        Path | None, typer.Argument(help="Where 10 GB are free.", show_default="the system's", exists=True)
+    ] = None,
+) -> None:
+    """Time the generator beside the alternatives; 1 if a limit is not held."""
+    from mtp_regression.maintenance.bench.generate import main
+
+    raise typer.Exit(main(folder))
+
+
+@app.command()
+def bench_roundtrip(
+    parallel: Annotated[
+        list[str] | None, typer.Argument(help="Parallel layouts.", show_default="ep2 and ep8")
+    ] = None,
+) -> None:
+    """Time the same cases under plain torchrun and under the kit's fork server."""
+    from mtp_regression.maintenance.bench.roundtrip import PARALLELS, main
+
+    main([_parallel(text, "PARALLEL") for text in parallel or PARALLELS])
+
+
+@app.command()
+def fuzz(
+    readers: Annotated[
+        list[str] | None, typer.Argument(metavar="READER", help="Readers to fuzz.", show_default="all")
+    ] = None,
+    seconds: Annotated[int, typer.Option(min=1, help="Seconds for each reader.")] = 60,
+    jobs: Annotated[int, typer.Option(min=1, help="Readers at a time.")] = 2,
+    file: Annotated[
+        Path | None,
+        typer.Option("--input", help="Give the reader this input alone, without atheris.", exists=True),
+    ] = None,
+) -> None:
+    """Run the readers of files on bytes that atheris makes up."""
+    from mtp_regression.maintenance.fuzz import run
+    from mtp_regression.maintenance.fuzz.readers import READERS
+
+    for name in readers or ():
+        if name not in READERS:
+            raise typer.BadParameter(f"{name!r} is none of {', '.join(READERS)}", param_hint="READER")
+    if file is None:
+        raise typer.Exit(run.run(readers or list(READERS), seconds, jobs))
+    if len(readers or ()) != 1:
+        raise typer.BadParameter("it needs one READER", param_hint="--input")
+    raise typer.Exit(run.reproduce((readers or [""])[0], file.read_bytes()))
+
+
+@app.command()
+def gpu_check(
+    folder: Annotated[Path, typer.Argument(help="Where reports and logs go.")] = Path("reports/gpu-check"),
+    wheels: Annotated[
+        Path | None, typer.Option(help="Wheels that this environment lacks, made by --pack.")
+    ] = None,
+    pack: Annotated[Path | None, typer.Option(help="Make a folder of wheels, and do nothing else.")] = None,
+    cpu: Annotated[bool, typer.Option("--cpu", help="The same steps on the CPU, all of them tiny.")] = False,
+    minutes: Annotated[float, typer.Option(min=0, help="The most that the steps may take.")] = 8.0,
+) -> None:
+    """Show on a GPU what only a GPU can show: docs/gpu.md."""
+    from mtp_regression.maintenance.gpu_check import pack as packing
+
+    if pack is not None:
+        made = packing.pack(pack)
+        print(f"{len(made)} wheels, {sum(path.stat().st_size for path in made) / 1e6:.1f} MB, in {pack}")
+        return
+    from mtp_regression.maintenance.gpu_check.run import main
+
+    raise typer.Exit(main(folder, wheels=wheels, on_gpu=not cpu, minutes=minutes))
+
+
+@app.command("map")
+def print_map() -> None:
+    """Print the packages' rooms and the imports between them; 1 if a folder or a module is too large."""
+    try:
+        from mtp_regression.maintenance.rooms import main
+
+        code = main()
+    except ModuleNotFoundError as error:
+        typer.echo(f"{error}; it is in the environment of `nox -s lint`", err=True)
+        raise typer.Exit(2) from None
+    raise typer.Exit(code)
+
+
+def _parallel(text: str, hint: str) -> str:
+    """Return a parallel layout as `Parallel` writes it; another text is an error of the command line."""
+    from mtp_regression.ranks.parallel import Parallel
+
+    try:
+        return str(Parallel.parse(text))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=hint) from None

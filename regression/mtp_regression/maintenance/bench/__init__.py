@@ -1,0 +1,1 @@
+"""How long the generator and a round trip take, beside the alternatives."""

@@ -1,0 +1,148 @@
+"""Runs every scenario on the installed release, as it is and patched, and compares with what is known.
+
+    python -m mtp_regression.maintenance cases [--update] [TEXT]...
+
+What is known of a release is in `known/RELEASE.json`: for each scenario what became of it, and why.
+A difference is an error in both directions, so that a release that mends a failure is noticed; it names the
+findings (`docs/findings.md`) that the scenario shows. `--update` writes the file anew.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mtp_regression.comparison.verdicts import Verdict
+from mtp_regression.roundtrip.case import Case
+from mtp_regression.roundtrip.declared import declared_exceptions
+from mtp_regression.roundtrip.judge import Record, judge
+from mtp_regression.roundtrip.launch import StartedRanks, run_case
+from mtp_regression.scenarios import SCENARIOS, Scenario
+
+KNOWN = Path(__file__).with_name("known")
+UPSTREAM, PATCHED = "upstream", "patched"
+REFUSED = "refused"
+_ERROR = re.compile(r"^\s*((?:\w+\.)*\w*(?:Error|Exception)): (.*)$", re.MULTILINE)
+
+_FINDINGS = {scenario.name: scenario.findings for scenario in SCENARIOS}
+
+Row = dict[str, dict[str, str]]
+"""For UPSTREAM and for PATCHED the outcome and its cause."""
+
+
+def choose(words: Sequence[str]) -> list[Scenario]:
+    """Return the scenarios that have all of some words in their names."""
+    return [scenario for scenario in SCENARIOS if all(word in scenario.name for word in words)]
+
+
+def main(scenarios: Sequence[Scenario], *, update: bool) -> int:
+    """Run scenarios, compare, and update what is known if asked to.
+
+    Returns:
+        0 if all is as known and, patched, exact or refused; 1 if not.
+
+    Raises:
+        ValueError: No scenario is given: that would show nothing.
+    """
+    if not scenarios:
+        raise ValueError("no scenario to run")
+    release = metadata.version("megatron-bridge")
+    rows = dict(_run(scenarios))
+    known_file = KNOWN / f"{release}.json"
+    known = json.loads(known_file.read_text(encoding="utf-8")) if known_file.exists() else {}
+    if update:
+        KNOWN.mkdir(exist_ok=True)
+        known |= rows
+        ordered = {scenario.name: known[scenario.name] for scenario in SCENARIOS if scenario.name in known}
+        known_file.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
+    problems = [*_differences(known, rows), *_not_exact(rows)]
+    for problem in problems:
+        print(problem)
+    print(f"{len(rows)} scenarios on {release}: " + (f"{len(problems)} problems" if problems else "as known"))
+    return 1 if problems else 0
+
+
+def _run(scenarios: Sequence[Scenario]) -> Iterator[tuple[str, Row]]:
+    """Run scenarios; yields the name and the row of each."""
+    launch = StartedRanks(time_limit=60)
+    declared = declared_exceptions()
+    console = Console(soft_wrap=True)
+    with tempfile.TemporaryDirectory(prefix="mtp-cases-") as scratch:
+        for number, scenario in enumerate(scenarios):
+            checkpoint = scenario.write(Path(scratch, str(number)))
+            row: Row = {}
+            for column in (UPSTREAM, PATCHED):
+                case = Case(scenario.use.adapter(patched=column == PATCHED), checkpoint, scenario.layout)
+                evidence = run_case(case, launch, Path(scratch, "logs"))
+                row[column] = outcome(judge(case, evidence, declared))
+            console.print(f"{scenario.name}: {row[UPSTREAM]['outcome']}; patched {row[PATCHED]['outcome']}")
+            yield scenario.name, row
+
+
+def outcome(found: Sequence[Record]) -> dict[str, str]:
+    """Say what became of a case, in a few words, and why.
+
+    Args:
+        found: Its records: native, stream, saved.
+
+    Returns:
+        "outcome": one verdict for all exports, or one each; "refused" for the patch's own error. "cause": the
+        error, or how many tensors have which verdict, and the number of warnings.
+    """
+    verdicts = [str(record.verdict) for record in found]
+    errors = [error for record in found if (error := _error(record.error))]
+    if (
+        verdicts[0] == Verdict.CRASH_IMPORT
+        and errors
+        and errors[0].startswith(("LayoutError", "IncompleteLoadError"))
+    ):
+        verdicts = [REFUSED]
+    text = verdicts[0] if len(set(verdicts)) == 1 else " / ".join(verdicts)
+    declared = max(record.declared for record in found)
+    if declared:
+        text += f", {declared} declared"
+    causes = list(dict.fromkeys(errors))
+    for record in found:
+        counts = Counter(str(finding.verdict) for finding in record.tensors)
+        if counts and record.verdict is not Verdict.EXACT:
+            causes.append(f"{record.export}: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items()))
+    if found[0].warnings and text != Verdict.EXACT:
+        causes.append(f"{len(found[0].warnings)} warnings")
+    return {"outcome": text, "cause": "; ".join(causes)}
+
+
+def _error(text: str) -> str:
+    """Return the last exception that a traceback names, without what differs from run to run.
+
+    Ranks that wait for each other in vain name none: then it is what was said of them.
+    """
+    named = _ERROR.findall(text)
+    if not named:
+        return text.strip().partition("\n")[0]
+    kind, message = named[-1]
+    message = re.sub(r"/\S*/mtp-\S+", "CHECKPOINT", message)
+    return f"{kind.rpartition('.')[2]}: {message[:160]}"
+
+
+def _differences(known: dict[str, Any], rows: dict[str, Row]) -> Iterator[str]:
+    for name, row in rows.items():
+        if known.get(name) != row:
+            findings = ", ".join(map(str, _FINDINGS[name])) or "none"
+            yield f"{name} (findings: {findings}): known as {known.get(name)}, and is {row}"
+
+
+def _not_exact(rows: dict[str, Row]) -> Iterator[str]:
+    """Say where the patched bridge is not exact, or does not refuse a fault."""
+    faulty = {scenario.name for scenario in SCENARIOS if scenario.fault}
+    for name, row in rows.items():
+        wanted = REFUSED if name in faulty else "exact"
+        if row[PATCHED]["outcome"] != wanted:
+            yield f"{name}, patched: {row[PATCHED]['outcome']}, not {wanted}: {row[PATCHED]['cause']}"

@@ -1,0 +1,1 @@
+"""The readers of files on bytes that a fuzzer makes up."""

@@ -1,0 +1,77 @@
+"""Takes what the patch adds through the whole grid of parallel layouts.
+
+    python -m mtp_regression.maintenance patched-grid [FOLDER]
+
+Text-only and vision-language, dense and MoE, grouped and sequential experts, one and two MTP layers. A report
+a part goes into FOLDER (`reports/`). Dense models take the layouts without expert parallelism.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from mtp_fixtures import CheckpointSpec, preset
+from mtp_regression.ranks.devices import Device
+from mtp_regression.ranks.parallel import DENSE_GRID, GRID
+from mtp_regression.roundtrip import run
+from mtp_regression.scenarios import Use
+
+_TEXT, _TWO = {"text_only": True}, {"mtp_layers": 2}
+_MOE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "per-expert": ("qwen3.5-35b-a3b", {}),
+    "packed": ("qwen3.6-35b-a3b", {}),
+    "per-expert-2-layers": ("qwen3.5-35b-a3b", _TWO),
+    "packed-2-layers": ("qwen3.6-35b-a3b", _TWO),
+    "text-per-expert": ("qwen3.5-35b-a3b", _TEXT),
+    "text-packed-2-layers": ("qwen3.6-35b-a3b", _TEXT | _TWO),
+}
+_DENSE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "dense": ("qwen3.6-27b", {}),
+    "dense-2-layers": ("qwen3.5-27b", _TWO),
+    "dense-tied": ("qwen3.5-0.8b", {}),
+    "text-dense-tied-2-layers": ("qwen3.5-0.8b", _TEXT | _TWO),
+}
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Checkpoints that are taken through the same layouts in the same way."""
+
+    name: str
+    checkpoints: Mapping[str, tuple[str, Mapping[str, Any]]]
+    use: Use = Use.PLAIN
+
+    @property
+    def parallels(self) -> list[str]:
+        return [str(layout) for layout in (GRID if self.checkpoints is _MOE else DENSE_GRID)]
+
+
+PARTS = (_Part("moe", _MOE), _Part("dense", _DENSE), _Part("sequential", _MOE, Use.SEQUENTIAL))
+
+
+def main(folder: Path) -> int:
+    """Run every part; returns 1 if a cell is not exact."""
+    passed = []
+    for part in PARTS:
+        with tempfile.TemporaryDirectory(prefix="mtp-grid-") as scratch:
+            written = [
+                CheckpointSpec(preset(name), **options).write(Path(scratch, checkpoint))
+                for checkpoint, (name, options) in part.checkpoints.items()
+            ]
+            report = run.run(
+                checkpoints=written,
+                parallels=part.parallels,
+                adapter=part.use.adapter(patched=True),
+                device=Device.CPU,
+                time_limit=120.0,
+                report_path=folder / f"patched-grid-{part.name}.json",
+                console=Console(),
+            )
+        passed.append(report is not None and report["passed"])
+    return 0 if all(passed) else 1

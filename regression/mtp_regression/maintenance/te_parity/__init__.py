@@ -1,0 +1,1 @@
+"""The stand-in's parameters beside those of the real TransformerEngine."""

@@ -1,0 +1,84 @@
+"""What of a round trip's needs this environment has: a container's, a cluster's, or one of the kit's own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import metadata
+
+PINNED = "python3 -m pip install --no-deps -r requirements/megatron-bridge-0.6.2.txt"
+"""What installs all that is missing, from a clone of the kit."""
+
+_IMPORT = """
+import mtp_regression.adapters.megatron_bridge
+from mtp_regression.megatron import te_standin
+print(te_standin.describe())
+"""
+
+
+@dataclass(frozen=True)
+class Found:
+    """One thing that was looked for.
+
+    Attributes:
+        name: What.
+        found: Its release, or what else describes it; "" where it is not there.
+        needed_by: What cannot run without it; "" where nothing is lost.
+        mend: The one command that brings it, where a command can.
+    """
+
+    name: str
+    found: str
+    needed_by: str = ""
+    mend: str = ""
+
+    @property
+    def missing(self) -> bool:
+        """Whether something cannot run for want of it."""
+        return not self.found and bool(self.needed_by)
+
+
+def examine() -> Iterator[Found]:
+    """Look for everything, cheapest first; to import the bridge, at last, takes half a minute."""
+    yield Found("mtp-bridge-kit", _release("mtp-bridge-kit"))
+    torch = _release("torch")
+    yield Found("torch", torch, "every round trip", PINNED)
+    if torch:
+        yield from _accelerators()
+    for package in ("megatron-core", "megatron-bridge", "transformers"):
+        yield Found(package, _release(package), "Megatron-Bridge's adapter", PINNED)
+    yield _bridge()
+
+
+def _accelerators() -> Iterator[Found]:
+    import torch
+
+    on_gpu = "--device cuda and cuda-shared"
+    cuda = torch.version.cuda or ""
+    yield Found("CUDA of torch", cuda, on_gpu)
+    gpus = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
+    described = ", ".join(f"{gpu.name}, {gpu.total_memory / 2**30:.0f} GiB" for gpu in gpus)
+    yield Found("GPUs", described and f"{len(gpus)}: {described}", on_gpu)
+    nccl = torch.cuda.nccl.version() if gpus and torch.distributed.is_nccl_available() else ()
+    yield Found("NCCL", ".".join(map(str, nccl)), "--device cuda")
+
+
+def _bridge() -> Found:
+    """Import the adapter in a process of its own, as a rank does."""
+    start = time.perf_counter()
+    done = subprocess.run([sys.executable, "-c", _IMPORT], capture_output=True, text=True, check=False)
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        return Found("import of the bridge", "", f"Megatron-Bridge's adapter ({reason})", PINNED)
+    seconds, engine = time.perf_counter() - start, done.stdout.splitlines()[-1]
+    return Found("import of the bridge", f"{seconds:.0f} s; modules from TransformerEngine {engine}")
+
+
+def _release(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""

@@ -1,0 +1,64 @@
+"""What a rank asks of Megatron-Core to build a bridge's model.
+
+To be imported once TransformerEngine, or its stand-in, has its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from megatron.core import parallel_state
+
+from mtp_regression.ranks.parallel import Coordinates, Parallel
+
+
+def provider(
+    auto: Any,
+    parallel: Parallel,
+    configure: Callable[[Any], None] | None = None,
+    *,
+    gloo: bool = True,
+) -> Any:
+    """Make a bridge's model provider, in BF16, and this rank's model-parallel groups.
+
+    Args:
+        auto: An `AutoBridge`.
+        parallel: The parallel layout.
+        configure: Changes the provider before it is final.
+        gloo: Make groups of gloo as well, which fake process groups cannot have.
+
+    Returns:
+        The provider; `provide_distributed_model` builds the model, none of its values set.
+    """
+    sizes = {
+        "tensor_model_parallel_size": parallel.tp,
+        "pipeline_model_parallel_size": parallel.pp,
+        "virtual_pipeline_model_parallel_size": parallel.vpp if parallel.vpp > 1 else None,
+        "expert_model_parallel_size": parallel.ep,
+        "expert_tensor_parallel_size": parallel.etp,
+    }
+    made = auto.to_megatron_provider(load_weights=False)
+    for name, size in sizes.items():
+        setattr(made, name, size)
+    if configure is not None:
+        configure(made)
+    made.params_dtype = made.pipeline_dtype = torch.bfloat16
+    # Needs a kernel of Apex or TransformerEngine, and matters to training alone.
+    made.gradient_accumulation_fusion = False
+    # As the bridge itself does before it loads: every value comes from the checkpoint.
+    made.perform_initialization = False
+    made.finalize()
+    parallel_state.initialize_model_parallel(**sizes, create_gloo_process_groups=gloo)
+    return made
+
+
+def coordinates() -> Coordinates:
+    """Ask Megatron-Core's parallel state where this rank stands."""
+    return Coordinates(
+        tp=parallel_state.get_tensor_model_parallel_rank(),
+        pp=parallel_state.get_pipeline_model_parallel_rank(),
+        ep=parallel_state.get_expert_model_parallel_rank(),
+        etp=parallel_state.get_expert_tensor_parallel_rank(),
+    )

@@ -1,0 +1,125 @@
+"""The parameters of one transformer layer, of the decoder or of the MTP block, that a rank holds.
+
+Names are relative to the layer. A norm that precedes a projection is a parameter of that projection where
+TransformerEngine fuses the two (`TELayerNormColumnParallelLinear` of
+`megatron.core.extensions.transformer_engine`).
+Norms of the language model scale by 1 + w on both sides (`layernorm_zero_centered_gamma`).
+"""
+
+from __future__ import annotations
+
+from mtp_fixtures.model.geometry import Dense, TextGeometry
+from mtp_regression.oracle.placement import Layer, Placement
+from mtp_regression.oracle.recipes import Recipe, Recipes, ShardedSource, prefixed
+from mtp_regression.oracle.shards import Array, interleave_groups, split_output_gate
+from mtp_regression.oracle.source import Source
+
+
+def layer_parameters(layer: Layer, source: Source, placement: Placement) -> Recipes:
+    """Yield what a rank holds of a layer.
+
+    Args:
+        layer: Which layer.
+        source: The checkpoint.
+        placement: The rank's part of the model.
+    """
+    sharded = ShardedSource(source, placement.tensor)
+    text = placement.text
+    attention = _linear_attention if layer.linear else _full_attention
+    yield from prefixed("self_attention.", attention(layer.source, sharded, text))
+    norm = sharded.whole(layer.source + "post_attention_layernorm.weight")
+    if isinstance(text.mlp, Dense):
+        yield "mlp.linear_fc1.layer_norm_weight", norm
+        yield from prefixed("mlp.", _gated_unit(layer.source + "mlp.", sharded))
+        return
+    # The router reads the normed states too, so here the norm stands alone.
+    yield "pre_mlp_layernorm.weight", norm
+    yield from prefixed("mlp.", _mixture(layer.source + "mlp.", sharded))
+    yield from prefixed("mlp.experts.", _routed_experts(layer.source + "mlp.experts.", source, placement))
+
+
+def _full_attention(prefix: str, sharded: ShardedSource, text: TextGeometry) -> Recipes:
+    """Yield attention with an output gate, and norms of queries and keys.
+
+    `linear_qkv` has, for every key and value head, the query rows of the heads that share it, the gate rows
+    of these heads, the key rows, the value rows (`megatron.core.transformer.attention.SelfAttention.
+    get_query_key_value_tensors`, `output_gate`); ranks hold equal blocks of rows, even of one group's.
+    """
+    attention, source = prefix + "self_attn.", sharded.source
+
+    def query_key_value() -> list[Array]:
+        query, key, value = (source.weight(f"{attention}{name}_proj.weight") for name in "qkv")
+        query, gate = split_output_gate(query, text.num_attention_heads)
+        return [interleave_groups(text.num_key_value_heads, query, gate, key, value)]
+
+    yield "linear_qkv.layer_norm_weight", sharded.whole(prefix + "input_layernorm.weight")
+    yield "linear_qkv.weight", sharded.cut(query_key_value)
+    yield "q_layernorm.weight", sharded.whole(attention + "q_norm.weight")
+    yield "k_layernorm.weight", sharded.whole(attention + "k_norm.weight")
+    yield "linear_proj.weight", sharded.row_parallel(attention + "o_proj.weight")
+
+
+def _linear_attention(prefix: str, sharded: ShardedSource, text: TextGeometry) -> Recipes:
+    """Yield a GDN layer's attention.
+
+    `in_proj` computes query, key, value, z, beta and alpha, `conv1d` takes the first three; each is cut by
+    itself (`megatron.core.ssm.gated_delta_net`: `in_proj_split_names`, and the names under `conv1d.weight` in
+    `sharded_state_dict`). `A_log` and `dt_bias`, one number a value head, have the dtype of the other
+    parameters. `out_norm` scales by 1 + w there, and by w in the checkpoint.
+    """
+    linear, source = prefix + "linear_attn.", sharded.source
+
+    def query_key_value(key: str) -> list[Array]:
+        rows, size = source.weight(key), text.linear_key_size
+        return [rows[:size], rows[size : 2 * size], rows[2 * size :]]
+
+    def projections() -> list[Array]:
+        z_beta_alpha = [source.weight(f"{linear}in_proj_{name}.weight") for name in "zba"]
+        return query_key_value(linear + "in_proj_qkv.weight") + z_beta_alpha
+
+    yield "in_proj.layer_norm_weight", sharded.whole(prefix + "input_layernorm.weight")
+    yield "in_proj.weight", sharded.cut(projections)
+    yield "conv1d.weight", sharded.cut(lambda: query_key_value(linear + "conv1d.weight"))
+    yield "A_log", sharded.column_parallel(linear + "A_log")
+    yield "dt_bias", sharded.column_parallel(linear + "dt_bias")
+    yield "out_norm.weight", lambda: source.zero_centred(linear + "norm.weight")
+    yield "out_proj.weight", sharded.row_parallel(linear + "out_proj.weight")
+
+
+def _gated_unit(prefix: str, sharded: ShardedSource) -> Recipes:
+    """Yield a gated unit: gate above up in `linear_fc1`, down in `linear_fc2`."""
+    gate, up, down = (f"{prefix}{name}_proj.weight" for name in ("gate", "up", "down"))
+    yield "linear_fc1.weight", sharded.column_parallel(gate, up)
+    yield "linear_fc2.weight", sharded.row_parallel(down)
+
+
+def _mixture(prefix: str, sharded: ShardedSource) -> Recipes:
+    """Yield the router and the shared expert with its gate.
+
+    Router and gate are whole on every rank; the shared expert is cut as a dense unit is, by tensor-parallel
+    and not by expert-tensor-parallel rank (`megatron.core.transformer.moe.router.Router`,
+    `megatron.core.transformer.moe.shared_experts.SharedExpertMLP`).
+    """
+    yield "router.weight", sharded.whole(prefix + "gate.weight")
+    yield "shared_experts.gate_weight", sharded.whole(prefix + "shared_expert_gate.weight")
+    yield from prefixed("shared_experts.", _gated_unit(prefix + "shared_expert.", sharded))
+
+
+def _routed_experts(prefix: str, source: Source, placement: Placement) -> Recipes:
+    """Yield the rank's routed experts, cut by expert-tensor-parallel rank, numbered from 0 on each rank.
+
+    Names are those of `megatron.core.transformer.moe.experts.TEGroupedMLP`.
+    """
+    for local, number in enumerate(placement.experts):
+        fc1, fc2 = _routed_expert(prefix, number, ShardedSource(source, placement.expert_tensor))
+        yield f"linear_fc1.weight{local}", fc1
+        yield f"linear_fc2.weight{local}", fc2
+
+
+def _routed_expert(prefix: str, number: int, sharded: ShardedSource) -> tuple[Recipe, Recipe]:
+    """Give the recipes of gate above up, and of down."""
+    source, share = sharded.source, sharded.share
+    return (
+        sharded.cut(lambda: source.expert(prefix, number)[:2]),
+        lambda: share.row_parallel(source.expert(prefix, number)[2]),
+    )

@@ -1,0 +1,101 @@
+"""Every parameter that one rank of the native model holds, and how a checkpoint gives its value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mtp_fixtures.model.geometry import TextGeometry
+from mtp_fixtures.model.schema import LM_HEAD, MTP_PREFIX, TEXT_ONLY_PREFIX, TEXT_PREFIX
+from mtp_regression.comparison.tensors import Tensors
+from mtp_regression.oracle.layers import layer_parameters
+from mtp_regression.oracle.placement import Placement
+from mtp_regression.oracle.recipes import Recipe, Recipes, ShardedSource, prefixed
+from mtp_regression.oracle.shards import pad_vocabulary
+from mtp_regression.oracle.source import Source
+from mtp_regression.oracle.vision import vision_parameters
+from mtp_regression.ranks.parallel import Coordinates, Parallel
+
+
+def native_parameters(
+    tensors: Tensors,
+    config: Mapping[str, Any],
+    parallel: Parallel,
+    rank: Coordinates,
+    *,
+    vocab_divisor: int = 1,
+) -> dict[str, Recipe]:
+    """Say what one rank must hold after it has loaded a checkpoint.
+
+    Args:
+        tensors: The checkpoint's tensors, in any layout of the experts.
+        config: Its `config.json`; `architectures` tells a vision-language model from a text-only one.
+        parallel: The parallel layout.
+        rank: The rank's place in it.
+        vocab_divisor: Megatron's `make_vocab_size_divisible_by`, if the vocabulary is padded; 1 if not.
+
+    Returns:
+        Recipes by name: Megatron-Core's names behind "{chunk}/", where chunk, layer and expert count from
+        0 on the rank. They are without the wrappers' `module.` and `language_model.` and the
+        `.mtp_model_layer` of MTP layers; routed experts have the names of the grouped form.
+
+    Raises:
+        KeyError: `config.json` lacks a dimension, or `architectures`.
+    """
+    text_only = config["architectures"][0].endswith("ForCausalLM")
+    text = TextGeometry.from_config(config if text_only else config["text_config"])
+    prefix = TEXT_ONLY_PREFIX if text_only else TEXT_PREFIX
+    source, placement = Source(tensors, config), Placement(text, parallel, rank)
+    sharded = ShardedSource(source, placement.tensor)
+    tied = bool(config.get("tie_word_embeddings", False))
+    held = dict(_ends(prefix, sharded, placement, tied=tied, vocab_divisor=vocab_divisor))
+    for layer in placement.decoder_layers(prefix):
+        held |= prefixed(layer.target, layer_parameters(layer, source, placement))
+    for layer in placement.mtp_layers():
+        held |= prefixed(layer.target, _mtp_inputs_and_norm(sharded))
+        held |= prefixed(layer.target, layer_parameters(layer, source, placement))
+    if placement.first and not text_only:
+        held |= prefixed(
+            placement.first + "vision_model.", vision_parameters(config["vision_config"], sharded)
+        )
+    return held
+
+
+def _ends(
+    prefix: str, sharded: ShardedSource, placement: Placement, *, tied: bool, vocab_divisor: int
+) -> Recipes:
+    """Yield embedding, last norm and output layer: the ends of the pipeline.
+
+    Vocabulary rows are cut into equal blocks (`megatron.core.tensor_parallel.layers.
+    VocabParallelEmbedding`). The stage with the MTP layers has the embedding too, and one that has an output
+    layer tied to the embedding has a weight for it unless it begins the pipeline
+    (`megatron.core.models.gpt.gpt_model.GPTModel`: `mtp_process`, `skip_weight_param_allocation`).
+    """
+
+    def vocabulary(key: str) -> Recipe:
+        ranks = placement.parallel.tp
+        return sharded.cut(
+            lambda: [pad_vocabulary(sharded.source.weight(key), divisor=vocab_divisor, ranks=ranks)]
+        )
+
+    embedding = prefix + "embed_tokens.weight"
+    has_mtp = placement.text.mtp_num_hidden_layers > 0
+    for chunk in {placement.first, placement.last if has_mtp else None} - {None}:
+        yield f"{chunk}embedding.word_embeddings.weight", vocabulary(embedding)
+    if placement.last is None:
+        return
+    yield f"{placement.last}decoder.final_layernorm.weight", sharded.whole(prefix + "norm.weight")
+    if not (tied and placement.first):
+        yield f"{placement.last}output_layer.weight", vocabulary(embedding if tied else LM_HEAD)
+
+
+def _mtp_inputs_and_norm(sharded: ShardedSource) -> Recipes:
+    """Yield what a checkpoint has once for all MTP layers, and Megatron-Core in each.
+
+    `eh_proj` takes the normed embedding before the normed hidden states, as `mtp.fc` does
+    (`megatron.core.transformer.multi_token_prediction.MultiTokenPredictionLayer._concat_embeddings`).
+    """
+    yield "eh_proj.weight", sharded.column_parallel(MTP_PREFIX + "fc.weight")
+    yield "enorm.weight", sharded.whole(MTP_PREFIX + "pre_fc_norm_embedding.weight")
+    yield "hnorm.weight", sharded.whole(MTP_PREFIX + "pre_fc_norm_hidden.weight")
+    yield "final_layernorm.weight", sharded.whole(MTP_PREFIX + "norm.weight")

@@ -1,0 +1,102 @@
+"""Which parts of a model one rank holds: its pipeline stage's layers, its experts, its blocks of weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from mtp_fixtures.model.geometry import LINEAR_ATTENTION, Moe, TextGeometry
+from mtp_fixtures.model.schema import MTP_PREFIX
+from mtp_regression.oracle.shards import Share
+from mtp_regression.ranks.parallel import Coordinates, Parallel
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A transformer layer of the rank's.
+
+    Attributes:
+        target: What its parameters' names begin with, such as "0/decoder.layers.1.".
+        source: What its keys in the checkpoint begin with, such as "model.language_model.layers.3.".
+        linear: Whether its attention is linear (a GDN layer).
+    """
+
+    target: str
+    source: str
+    linear: bool
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One rank's part of a language model and its MTP layers.
+
+    Attributes:
+        text: The language model's dimensions.
+        parallel: The parallel layout.
+        rank: The rank's place in it.
+    """
+
+    text: TextGeometry
+    parallel: Parallel
+    rank: Coordinates
+
+    @property
+    def tensor(self) -> Share:
+        """Its share of every weight but those of routed experts."""
+        return Share(self.rank.tp, self.parallel.tp)
+
+    @property
+    def expert_tensor(self) -> Share:
+        """Its share of the weights of routed experts."""
+        return Share(self.rank.etp, self.parallel.etp)
+
+    @property
+    def experts(self) -> range:
+        """The global numbers of its routed experts; the rank counts them from 0.
+
+        Expert-parallel rank r of n holds the r-th n-th (`megatron.core.transformer.moe.moe_layer.
+        BaseMoELayer`, `local_expert_indices`).
+        """
+        if not isinstance(self.text.mlp, Moe):
+            return range(0)
+        count = self.text.mlp.num_experts // self.parallel.ep
+        return range(self.rank.ep * count, (self.rank.ep + 1) * count)
+
+    @property
+    def first(self) -> str | None:
+        """Name prefix, "0/", of the model chunk that begins the pipeline; None on a later stage."""
+        return "0/" if self.rank.pp == 0 else None
+
+    @property
+    def last(self) -> str | None:
+        """Name prefix, "{chunk}/", of the model chunk that ends the pipeline; None on an earlier stage."""
+        return f"{self.parallel.vpp - 1}/" if self.rank.pp == self.parallel.pp - 1 else None
+
+    def decoder_layers(self, prefix: str) -> Iterator[Layer]:
+        """Yield the rank's decoder layers.
+
+        They are dealt to model chunks in order, in equal shares: chunk v of pipeline stage p, of V and P,
+        holds the (v * P + p)-th share, and counts from 0 (`megatron.core.transformer.transformer_layer.
+        get_transformer_layer_offset`).
+
+        Args:
+            prefix: Of the language model's keys in the checkpoint.
+        """
+        share = self.text.num_hidden_layers // (self.parallel.pp * self.parallel.vpp)
+        for chunk in range(self.parallel.vpp):
+            first = (chunk * self.parallel.pp + self.rank.pp) * share
+            for local in range(share):
+                layer = first + local
+                linear = self.text.layer_types[layer] == LINEAR_ATTENTION
+                yield Layer(f"{chunk}/decoder.layers.{local}.", f"{prefix}layers.{layer}.", linear)
+
+    def mtp_layers(self) -> Iterator[Layer]:
+        """Yield the MTP layers, all of full attention, if the rank has them.
+
+        They are on the last chunk of the last stage (`megatron.core.transformer.multi_token_prediction.
+        mtp_on_this_rank`).
+        """
+        if self.last is None:
+            return
+        for layer in range(self.text.mtp_num_hidden_layers):
+            yield Layer(f"{self.last}mtp.layers.{layer}.", f"{MTP_PREFIX}layers.{layer}.", linear=False)

@@ -1,0 +1,1 @@
+"""Ranks as processes: started from a fork server, or joined under torchrun and Slurm."""

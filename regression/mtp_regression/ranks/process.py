@@ -1,0 +1,103 @@
+"""What happens in the process of one rank, from its start to its end."""
+
+from __future__ import annotations
+
+import faulthandler
+import fcntl
+import json
+import multiprocessing
+import os
+import pickle
+import select
+import signal
+import sys
+import traceback
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Literal, cast
+
+import torch
+
+from mtp_regression.ranks.world import World, join, leave
+
+if TYPE_CHECKING:
+    from io import TextIOWrapper
+    from pathlib import Path
+
+    from mtp_regression.ranks.devices import Device
+
+
+@dataclass(frozen=True)
+class Job:
+    """What every rank is told."""
+
+    payload: bytes  # (function, args), pickled: unpickled only once a rank's errors are caught
+    size: int
+    device: Device
+    time_limit: float
+    folder: Path  # temporary: store, results, errors, stacks
+    logs: tuple[Path, ...]
+    environment: dict[str, str]  # the fork server has only that of its own start
+
+    def file(self, rank: int, what: Literal["result", "error", "stack"]) -> Path:
+        """Where a rank leaves its result (JSON), its traceback or its stack (text)."""
+        return self.folder / f"{rank}.{what}"
+
+
+def live(rank: int, job: Job) -> None:
+    """The life of a rank's process; does not return."""
+    # torch has SIGINT sent when the process that forked this one dies: end at once, even in C code.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    os.setpgid(0, 0)  # so that a rank's own processes can be killed with it
+    _die_with_caller()
+    log = os.open(job.logs[rank], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+    for stream in (sys.stdout, sys.stderr):
+        cast("TextIOWrapper", stream).reconfigure(line_buffering=True)
+    faulthandler.enable()
+    faulthandler.register(signal.SIGUSR1, job.file(rank, "stack").open("w"))
+    os.environ.update(job.environment)
+    multiprocessing.set_start_method(None, force=True)  # the platform's, as in any other process
+    code = 1
+    try:
+        function, args = pickle.loads(job.payload)  # noqa: S301 - made by the process that started this one
+        # All ranks are on this machine; a network that it may lack must not be looked for.
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
+        if not job.device.on_gpu:
+            torch.set_num_threads(1)
+            cpus = sorted(os.sched_getaffinity(0))
+            if job.size > len(cpus):
+                # Ranks that must share a core are not moved about: a collective wakes its thread there.
+                os.sched_setaffinity(0, {cpus[rank % len(cpus)]})
+        world = World(rank, job.size, rank, job.device, f"file://{job.folder}/store")
+        join(world, timedelta(seconds=2 * job.time_limit))
+        result = json.dumps(function(world, *args))
+        leave(world)
+        job.file(rank, "result").write_text(result)
+        code = 0
+    except BaseException:
+        text = traceback.format_exc()
+        job.file(rank, "error").write_text(text)
+        sys.stderr.write(text)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # at once: the connections' end tells the other ranks
+
+
+def _die_with_caller() -> None:
+    """Has the kernel kill this process's group when the process that called `run` ends, however it ends.
+
+    The parent is the fork server, which lives on; but the caller alone holds the other end of the pipe
+    through which this process got its orders. A signal when that closes needs no GIL, as a thread would.
+    """
+    caller = multiprocessing.parent_process()
+    assert caller is not None
+    pipe = caller.sentinel
+    fcntl.fcntl(pipe, fcntl.F_SETOWN, -os.getpid())
+    fcntl.fcntl(pipe, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
+    if select.select([pipe], [], [], 0)[0]:  # ended before
+        os.killpg(0, signal.SIGKILL)

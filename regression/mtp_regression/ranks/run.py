@@ -1,0 +1,232 @@
+"""Runs a function on the ranks of a torch.distributed process group, one process a rank, on this machine.
+
+On the CPU the ranks are forked from a server that has imported the heavy modules once; on GPUs each rank is a
+fresh interpreter, because CUDA cannot be used after a fork.
+"""
+
+from __future__ import annotations
+
+import json
+import linecache
+import multiprocessing
+import os
+import pickle
+import re
+import signal
+import tempfile
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing import connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import torch.multiprocessing
+
+from mtp_regression.ranks.devices import Device
+from mtp_regression.ranks.fork_server import PreloadError, starting, warm
+from mtp_regression.ranks.process import Job, live
+from mtp_regression.ranks.world import World
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+    from multiprocessing.process import BaseProcess
+
+__all__ = ["PreloadError", "RankError", "World", "run", "warm"]
+
+Kind = Literal["raised", "died", "timeout"]
+
+# What the other ranks say when one has gone: gloo, the key-value store, NCCL.
+_ECHO = re.compile(
+    r"Connection (closed|reset) by (remote )?peer|Broken pipe|Connection refused"
+    r"|ncclRemoteError|remote process exited|NCCL communicator was aborted",
+    re.IGNORECASE,
+)
+_ECHO_GRACE = 1.0  # seconds to wait for the true error after its first echo
+_STACK_GRACE = 2.0  # seconds to wait for the stacks of hung ranks
+_TAIL_LINES = 40
+# Modules of torch whose functions wait for the other ranks, and a line of any module that does.
+_COLLECTIVE = re.compile(r"torch/distributed/(distributed_c10d|rendezvous|_functional_collectives)\.py$")
+_FRAME = re.compile(r'File "(?P<file>.+)", line (?P<line>\d+) in ')
+
+
+class RankError(RuntimeError):
+    """A rank failed, and the run with it.
+
+    Attributes:
+        rank: The rank that failed first; after a time-out, the first that does not wait for another rank.
+        kind: The rank "raised" an exception, "died" without one, or did not end in time ("timeout").
+        traceback: The exception's traceback; the end of the log; the stack.
+        logs: Every rank's log file, in rank order.
+    """
+
+    def __init__(self, headline: str, rank: int, kind: Kind, traceback: str, logs: Sequence[Path]) -> None:
+        names = "\n".join(f"  rank {number}: {log}" for number, log in enumerate(logs))
+        super().__init__(f"{headline}\n\n{traceback.strip()}\n\nlogs:\n{names}")
+        self.rank = rank
+        self.kind = kind
+        self.traceback = traceback
+        self.logs = tuple(logs)
+
+
+def run(
+    function: Callable[..., Any],
+    *args: Any,
+    world_size: int,
+    time_limit: float,
+    log_folder: Path,
+    preload: Sequence[str] = (),
+    device: Device = Device.CPU,
+) -> list[Any]:
+    """Calls `function(world, *args)` on every rank of a new process group.
+
+    Whatever happens, no rank is alive afterwards, nor a process that a rank started. They die with this
+    process, even when it is killed. Ranks have this process's module path, working folder and environment.
+
+    Args:
+        function: A function of an importable module; its result must be fit for JSON.
+        args: Its arguments; pickled.
+        world_size: Number of ranks.
+        time_limit: Seconds the ranks may take; starting the fork server does not count.
+        log_folder: Where each rank's output goes, as `rank0.log` and so on; old logs are replaced.
+        preload: Modules that the ranks need; see `warm`.
+        device: Where the ranks keep their tensors.
+
+    Returns:
+        Every rank's result, in rank order.
+
+    Raises:
+        PreloadError: See `warm`.
+        RankError: A rank failed, or they did not end in time.
+        ValueError: The ranks could not import the function.
+    """
+    if function.__module__ == "__main__":
+        raise ValueError(f"{function!r} is defined in the main module, which ranks cannot import; move it")
+    if not device.on_gpu:
+        warm(preload)
+    log_folder.mkdir(parents=True, exist_ok=True)
+    logs = tuple(log_folder / f"rank{rank}.log" for rank in range(world_size))
+    for log in logs:
+        log.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix="ranks-") as folder:
+        payload = pickle.dumps((function, args))
+        environment = dict(os.environ) | device.environment
+        job = Job(payload, world_size, device, time_limit, Path(folder), logs, environment)
+        others = set(multiprocessing.active_children())
+        ranks: list[BaseProcess] = []
+        try:
+            with starting(device):
+                ranks = torch.multiprocessing.start_processes(
+                    live,
+                    (job,),
+                    world_size,
+                    join=False,
+                    start_method="spawn" if device.on_gpu else "forkserver",
+                ).processes
+            _wait(ranks, job)
+        finally:
+            # An interrupt while they start leaves ranks that only the list of children knows.
+            _kill({*ranks, *multiprocessing.active_children()} - others)
+        return [json.loads(job.file(rank, "result").read_text()) for rank in range(world_size)]
+
+
+def _wait(ranks: Sequence[BaseProcess], job: Job) -> None:
+    """Returns when all ranks have ended well; raises RankError at the first failure or at the time limit."""
+    deadline = time.monotonic() + job.time_limit
+    running = {process.sentinel: rank for rank, process in enumerate(ranks)}
+    failures: list[_Failure] = []
+    while running:
+        ready = connection.wait(list(running), max(0.0, deadline - time.monotonic()))
+        for rank in [running.pop(cast("int", sentinel)) for sentinel in ready]:
+            ranks[rank].join()
+            if ranks[rank].exitcode != 0 or not job.file(rank, "result").exists():
+                failures.append(_Failure.of(rank, ranks[rank].exitcode, job))
+        if failures and (not ready or not running or not all(failure.echo for failure in failures)):
+            raise min(failures, key=lambda failure: (failure.echo, failure.when)).error(job)
+        if not ready:
+            raise _timed_out({rank: ranks[rank].pid for rank in running.values()}, job)
+        if failures:
+            deadline = min(deadline, time.monotonic() + _ECHO_GRACE)
+
+
+@dataclass(frozen=True)
+class _Failure:
+    """How one rank ended that should not have."""
+
+    rank: int
+    kind: Kind
+    how: str
+    text: str
+    echo: bool  # it only says that another rank has gone
+    when: int  # nanoseconds
+
+    @classmethod
+    def of(cls, rank: int, exit_code: int | None, job: Job) -> _Failure:
+        error = job.file(rank, "error")
+        if error.exists():
+            text = error.read_text()
+            return cls(rank, "raised", "raised", text, bool(_ECHO.search(text)), error.stat().st_mtime_ns)
+        died_of = signal.Signals(-exit_code) if exit_code and exit_code < 0 else None
+        how = f"died of {died_of.name}" if died_of else f"left without a result, with exit code {exit_code}"
+        lines = job.logs[rank].read_text(errors="replace").splitlines() if job.logs[rank].exists() else []
+        tail = "\n".join(lines[-_TAIL_LINES:]) or "(it is empty)"
+        # NCCL's watchdog aborts a process whose peer has gone.
+        echo = died_of == signal.SIGABRT and bool(_ECHO.search(tail))
+        return cls(rank, "died", how, f"the end of its log:\n{tail}", echo, time.time_ns())
+
+    def error(self, job: Job) -> RankError:
+        return RankError(
+            f"rank {self.rank} of {job.size} {self.how}", self.rank, self.kind, self.text, job.logs
+        )
+
+
+def _timed_out(pids: dict[int, int | None], job: Job) -> RankError:
+    """Asks the ranks that still run (rank -> process id) for their stacks, and orders them by suspicion."""
+    for pid in pids.values():
+        with suppress(ProcessLookupError):
+            os.kill(pid or 0, signal.SIGUSR1)
+    files = {rank: job.file(rank, "stack") for rank in pids}
+    patience = time.monotonic() + _STACK_GRACE
+    sizes: list[int] = []
+    while time.monotonic() < patience:  # until every file is there and grows no more
+        time.sleep(0.05)
+        before, sizes = sizes, [file.stat().st_size if file.exists() else 0 for file in files.values()]
+        if all(sizes) and sizes == before:
+            break
+    stacks = {rank: file.read_text() if file.exists() else "" for rank, file in files.items()}
+    for rank, stack in stacks.items():
+        with job.logs[rank].open("a") as log:
+            log.write(f"\nstack at the time limit:\n{stack}")
+    suspects = [rank for rank, stack in stacks.items() if not _waits(stack)]
+    shown = suspects + [rank for rank in stacks if rank not in suspects]
+    headline = f"{_named(list(pids))} of {job.size} still ran after {job.time_limit:g} s; "
+    if suspects:
+        headline += f"{_named(suspects)} did not wait for another rank"
+    else:
+        headline += "each waited for another rank"
+    text = "\n\n".join(f"rank {rank}:\n{stacks[rank].strip() or '(gave no stack)'}" for rank in shown)
+    return RankError(headline, shown[0], "timeout", text, job.logs)
+
+
+def _named(ranks: Sequence[int]) -> str:
+    return f"rank{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}"
+
+
+def _waits(stack: str) -> bool:
+    """Whether the main thread in a dump of faulthandler waits for other ranks."""
+    frame = _FRAME.search(stack, max(stack.find("Current thread"), 0))
+    if frame is None:
+        return False
+    line = linecache.getline(frame["file"], int(frame["line"]))
+    return bool(_COLLECTIVE.search(frame["file"])) or ".wait(" in line
+
+
+def _kill(processes: Iterable[BaseProcess]) -> None:
+    """Kills processes and their groups, and returns when they are gone."""
+    for process in processes:
+        with suppress(ProcessLookupError):  # none left, or it has not made its group yet
+            os.killpg(process.pid or 0, signal.SIGKILL)
+        process.kill()
+    for process in processes:
+        process.join()
+        process.close()

@@ -1,0 +1,160 @@
+"""How a process becomes one rank of a torch.distributed process group.
+
+Three ways in, one description (`World`): ranks started by `ranks.run`, by torchrun, and by Slurm.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+
+from mtp_regression.ranks.devices import Device
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
+_joins = itertools.count()
+
+
+@dataclass(frozen=True)
+class World:
+    """A rank's place in the process group.
+
+    Attributes:
+        rank: From 0 to `size - 1`.
+        size: Number of ranks on all nodes.
+        local_rank: Rank within the node.
+        device: Where the rank's tensors are, and the backend.
+        rendezvous: Where the ranks meet, as a URL that torch.distributed understands: file, tcp or env.
+    """
+
+    rank: int
+    size: int
+    local_rank: int
+    device: Device
+    rendezvous: str
+
+    @property
+    def gpu(self) -> int:
+        """Index of the rank's GPU among those that it sees: in turns where there are fewer than ranks.
+
+        A rank may see its own alone (Slurm's `--gpus-per-task`), or share (`Device.CUDA_SHARED`).
+
+        Raises:
+            RuntimeError: The rank sees no GPU.
+        """
+        gpus: int = torch.cuda.device_count()
+        if not gpus:
+            raise RuntimeError(f"rank {self.rank} of {self.size} sees no GPU")
+        return self.local_rank % gpus
+
+
+def external_world(device: Device = Device.CPU, environ: Mapping[str, str] = os.environ) -> World | None:
+    """Finds out whether torchrun, or srun with several tasks, started this process as a rank.
+
+    Slurm's step variables are read, not the job's: a batch script, which is no rank, has SLURM_PROCID and
+    SLURM_NTASKS too (srun(1), "OUTPUT ENVIRONMENT VARIABLES").
+
+    Args:
+        device: Where the ranks' tensors are to be.
+        environ: The environment to read.
+
+    Returns:
+        This process's place, or None when it is no rank: then `mtp_regression.ranks.run` can start ranks.
+
+    Raises:
+        ValueError: The environment names a rank but not where the ranks meet.
+    """
+    if "RANK" in environ:
+        missing = [name for name in _TORCHRUN if name not in environ]
+        if missing:
+            raise ValueError(
+                f"RANK is set, so this process is a rank, but {', '.join(missing)} "
+                f"{'is' if len(missing) == 1 else 'are'} not; start it with torchrun, or unset RANK"
+            )
+        rank, size, local_rank = (int(environ[name]) for name in _TORCHRUN[:3])
+        return World(rank, size, local_rank, device, "env://")
+    if int(environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+        rank, size, local_rank = (
+            int(environ[name]) for name in ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
+        )
+        return World(rank, size, local_rank, device, _slurm_rendezvous(environ))
+    return None
+
+
+def _slurm_rendezvous(environ: Mapping[str, str]) -> str:
+    """Where the tasks of a Slurm step meet; derived where MASTER_ADDR and MASTER_PORT are not set."""
+    if int(environ["SLURM_STEP_NUM_NODES"]) > 1 and not {"MASTER_ADDR", "MASTER_PORT"} <= environ.keys():
+        raise ValueError(
+            "a Slurm step on several nodes needs MASTER_ADDR and MASTER_PORT; before srun:\n"
+            '  export MASTER_ADDR=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)\n'
+            "  export MASTER_PORT=29500"
+        )
+    # The same port in every task, another in every step; below the ports that Linux gives out.
+    step = int(environ["SLURM_JOB_ID"]) * 16 + int(environ["SLURM_STEP_ID"])
+    return (
+        f"tcp://{environ.get('MASTER_ADDR', '127.0.0.1')}:{environ.get('MASTER_PORT', 20000 + step % 10000)}"
+    )
+
+
+@functools.cache
+def _store(world: World, timeout: timedelta) -> Any:
+    """The ranks' key-value store, one for the life of the process.
+
+    One a group would not do: a fast rank would find the previous group's, still open, at the same address.
+    """
+    store, _, _ = next(dist.rendezvous(world.rendezvous, world.rank, world.size, timeout=timeout))
+    return store
+
+
+def join(world: World, timeout: timedelta = timedelta(minutes=30)) -> None:
+    """Initialises the default process group; every rank of `world` must call it.
+
+    Args:
+        world: This process's place.
+        timeout: How long the rendezvous and each collective wait for the other ranks.
+    """
+    # Megatron takes LOCAL_RANK for the index of the rank's GPU.
+    local_rank = world.gpu if world.device.on_gpu else world.local_rank
+    os.environ.update(world.device.environment)
+    os.environ.update(RANK=str(world.rank), WORLD_SIZE=str(world.size), LOCAL_RANK=str(local_rank))
+    if world.device.on_gpu:
+        torch.cuda.set_device(world.gpu)
+    # The store outlives the group, whose keys must not meet the previous group's.
+    store = dist.PrefixStore(f"join{next(_joins)}", _store(world, timeout))
+    dist.init_process_group(
+        world.device.backend, store=store, rank=world.rank, world_size=world.size, timeout=timeout
+    )
+
+
+def leave(world: World) -> None:
+    """Waits for all ranks, so that none sees a connection end too early, and destroys the process groups."""
+    if dist.is_initialized():
+        dist.barrier(device_ids=[world.gpu] if world.device is Device.CUDA else None)
+        dist.destroy_process_group()
+
+
+@contextmanager
+def joined(world: World) -> Iterator[None]:
+    """Makes this process a rank of `world` for the length of a `with` block.
+
+    For processes that torchrun or Slurm started; may be entered any number of times, by every rank alike.
+    """
+    join(world)
+    try:
+        yield
+    except BaseException:
+        # No barrier here: the other ranks may never come to it.
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        raise
+    leave(world)

@@ -1,0 +1,195 @@
+"""A run of the round trip: which cases, on which ranks, shown and reported as they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from mtp_checkpoint.errors import CheckpointError
+from mtp_fixtures import CheckpointSpec, preset
+from mtp_regression.comparison.tensors import read_folder
+from mtp_regression.ranks.devices import Device
+from mtp_regression.ranks.parallel import GRID, Parallel
+from mtp_regression.ranks.run import PreloadError
+from mtp_regression.ranks.world import World, external_world
+from mtp_regression.roundtrip.case import Case, Evidence
+from mtp_regression.roundtrip.declared import declared_exceptions
+from mtp_regression.roundtrip.differences import compare_reports, read_report
+from mtp_regression.roundtrip.judge import Record, judge, report_of
+from mtp_regression.roundtrip.launch import StartedRanks, run_as_rank, run_case
+from mtp_regression.roundtrip.terminal import cell_text, show
+
+MAIN_JOB = ("qwen3.5-35b-a3b", "qwen3.6-35b-a3b")
+"""Presets whose tiny checkpoints are taken when none is named: MTP experts per expert, and packed."""
+
+
+class CannotRunError(RuntimeError):
+    """The run cannot take place; the message says what it needs."""
+
+
+def run(
+    *,
+    checkpoints: Sequence[Path],
+    parallels: Sequence[str],
+    adapter: str,
+    device: Device,
+    time_limit: float,
+    report_path: Path,
+    console: Console,
+    compare_path: Path | None = None,
+) -> dict[str, Any] | None:
+    """Run cases, print the table and write the report.
+
+    Args:
+        checkpoints: Folders; none takes a tiny checkpoint of each preset in `MAIN_JOB`.
+        parallels: Parallel layouts; none takes the grid (what of it the ranks or GPUs allow).
+        adapter: See `adapters.protocol.find`.
+        device: Where the ranks keep their tensors.
+        time_limit: Seconds a case may take.
+        report_path: Where the JSON report goes; the ranks' logs go beside it.
+        console: Where progress and table are printed.
+        compare_path: An earlier report, whose verdicts those of the same cells must equal.
+
+    Returns:
+        The report; None on a rank other than the first, where torchrun or Slurm started the ranks.
+
+    Raises:
+        CannotRunError: No GPU, no bridge, or a checkpoint, a parallel layout or an earlier report that cannot
+            be read.
+    """
+    # Every name of a model is a folder here; nothing is to be looked up elsewhere.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        world = external_world(device)
+        layouts = [Parallel.parse(text) for text in parallels] or list(GRID)
+        for checkpoint in checkpoints:
+            read_folder(checkpoint)
+        earlier = compare_path and read_report(compare_path)
+    except (CheckpointError, ValueError) as error:
+        raise CannotRunError(str(error)) from None
+    chosen = [layout for layout in layouts if _fits(layout, device, world)]
+    not_run = [str(layout) for layout in layouts if layout not in chosen]
+    if not chosen or (parallels and not_run):
+        raise CannotRunError(f"there are not the ranks or GPUs for {', '.join(not_run)}")
+    with _folders(checkpoints) as folders:
+        cases = [Case(adapter, folder, layout) for folder in folders for layout in chosen]
+        try:
+            ran: _Ran | None
+            if world is not None:
+                ran = _run_in_world(world, cases, report_path)
+            else:
+                ran = _run_started(cases, StartedRanks(time_limit, device), report_path, console)
+        except PreloadError as error:
+            raise CannotRunError(str(error)) from None
+    if ran is None:
+        return None
+    seconds = {"import_seconds": ran.import_seconds, "seconds": ran.seconds}
+    report = report_of(ran.found, device=device, not_run=not_run, **seconds)
+    differences = list(compare_reports(report, earlier)) if earlier else []
+    if earlier:
+        report["differences"] = differences
+        report["passed"] = report["passed"] and not differences
+    show(console, ran.found, **seconds)
+    for line in differences:
+        console.print(f"not as in {compare_path}: {line}", highlight=False, soft_wrap=True)
+    if not_run:
+        console.print(f"not run, for want of ranks or GPUs: {', '.join(not_run)}", highlight=False)
+    report_path.parent.mkdir(parents=True, exist_ok=True)
+    report_path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    console.print(f"report: {report_path}", highlight=False, soft_wrap=True)
+    if all(record.ranks == 1 for record in ran.found):
+        console.print("no cell ran on more than one rank: what ranks share was not tested", highlight=False)
+    return report
+
+
+def _fits(layout: Parallel, device: Device, world: World | None) -> bool:
+    if world is not None:
+        return layout.ranks == world.size
+    if not device.on_gpu:
+        return True
+    gpus: int = torch.cuda.device_count()
+    if not gpus:
+        raise CannotRunError(f"device {device} needs a GPU, and there is none; run it with --device cpu")
+    return device is Device.CUDA_SHARED or layout.ranks <= gpus
+
+
+@contextmanager
+def _folders(checkpoints: Sequence[Path]) -> Iterator[list[Path]]:
+    """Give the checkpoints' folders; made for the run if none are named."""
+    if checkpoints:
+        yield [checkpoint.resolve() for checkpoint in checkpoints]
+        return
+    with tempfile.TemporaryDirectory(prefix="mtp-checkpoints-") as scratch:
+        yield [CheckpointSpec(preset(name)).write(Path(scratch, name)) for name in MAIN_JOB]
+
+
+@dataclass(frozen=True)
+class _Ran:
+    found: list[Record]
+    import_seconds: float
+    seconds: float
+
+
+def _run_started(cases: Sequence[Case], launch: StartedRanks, report_path: Path, console: Console) -> _Ran:
+    with console.status("importing the bridge"):
+        import_seconds = launch.warm(cases[0].adapter)
+    declared = declared_exceptions()
+    found: list[Record] = []
+    start = time.perf_counter()
+    progress = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+    )
+    with progress:
+        task = progress.add_task("cells", total=len(cases))
+        for case in cases:
+            progress.update(task, description=f"{case.checkpoint.name}, {case.parallel}")
+            cell = judge(case, run_case(case, launch, report_path.parent / "logs"), declared)
+            found += cell
+            summary = cell_text(cell).replace("\n", ", ")
+            progress.console.print(f"{case.checkpoint.name}, {case.parallel}: {summary}", highlight=False)
+            progress.advance(task)
+    seconds = time.perf_counter() - start
+    return _Ran(found, import_seconds, seconds)
+
+
+def _run_in_world(world: World, cases: Sequence[Case], report_path: Path) -> _Ran | None:
+    """Run the cases in this process, one of the ranks that torchrun or Slurm started.
+
+    The report's folder must be on a file system that all ranks share. A rank that crashes ends the
+    run: whoever started the ranks reports it.
+    """
+    declared = declared_exceptions()
+    found: list[Record] = []
+    start = time.perf_counter()
+    shared = report_path.parent / "ranks"
+    for case in cases:
+        folder = shared / case.folder_name
+        if world.rank == 0:
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+        case_start = time.perf_counter()
+        run_as_rank(world, case, folder)
+        if world.rank == 0:
+            evidence = Evidence(seconds=time.perf_counter() - case_start)
+            evidence.read(folder, world.size)
+            found += judge(case, evidence, declared)
+    if world.rank != 0:
+        return None
+    shutil.rmtree(shared)
+    return _Ran(found, 0.0, time.perf_counter() - start)

@@ -1,0 +1,106 @@
+"""What a person sees of a run: a table of cells, then what is not exact."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from mtp_regression.comparison.verdicts import worst
+from mtp_regression.roundtrip.judge import Record
+
+_CELL_WIDTH = 13
+_SHOWN = 5
+
+
+def cells(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
+    """Group the records by (checkpoint, parallel layout), in the order in which they come."""
+    grouped: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        grouped.setdefault((record.checkpoint, record.parallel), []).append(record)
+    return grouped
+
+
+def cell_text(records: Sequence[Record]) -> str:
+    """Sum up a cell: its gravest verdict, the declared exceptions of one export, its seconds.
+
+    Args:
+        records: The exports of one case.
+
+    Returns:
+        Lines such as "exact", "6 declared", "1.2 s".
+    """
+    lines = [str(worst(record.verdict for record in records))]
+    if any(record.stale for record in records):
+        lines.append("stale exception")
+    declared = max(record.declared for record in records)
+    if declared:
+        lines.append(f"{declared} declared")
+    lines.append(f"{records[0].case_seconds:.1f} s")
+    return "\n".join(lines)
+
+
+def tables(records: Sequence[Record], *, width: int) -> Iterator[Table]:
+    """Lay the cells out: a row a checkpoint, a column a parallel layout, as many as the width holds."""
+    grouped = cells(records)
+    checkpoints = list(dict.fromkeys(checkpoint for checkpoint, _ in grouped))
+    parallels = list(dict.fromkeys(parallel for _, parallel in grouped))
+    names_width = max(map(len, checkpoints), default=0)
+    columns = max(1, (width - names_width - 4) // (_CELL_WIDTH + 3))
+    for first in range(0, len(parallels), columns):
+        table = Table(title=records[0].bridge if first == 0 else None, show_lines=True)
+        table.add_column("checkpoint", no_wrap=True, min_width=names_width)
+        for parallel in parallels[first : first + columns]:
+            table.add_column(parallel, width=_CELL_WIDTH)
+        for checkpoint in checkpoints:
+            row: list[RenderableType] = [checkpoint]
+            for parallel in parallels[first : first + columns]:
+                cell = grouped.get((checkpoint, parallel), [])
+                style = "green" if all(record.passed for record in cell) else "bold red"
+                row.append(Text(cell_text(cell), style=style) if cell else "not run")
+            table.add_row(*row)
+        yield table
+
+
+def findings(records: Sequence[Record]) -> Iterator[str]:
+    """Say of every record that did not pass what is wrong with it: the first few tensors, counted."""
+    told = ""
+    for record in records:
+        if record.passed:
+            continue
+        yield f"{record.checkpoint}, {record.parallel}, {record.export}: {record.verdict}"
+        graver = [found for found in record.tensors if found.verdict is record.verdict]
+        yield from _first(f"  {found.tensor}: {found.detail or found.verdict}" for found in graver)
+        yield from _first(f"  stale exception: {stale}" for stale in record.stale)
+        if record.error and record.error == told:
+            yield "  for the same reason"
+        elif record.error:
+            yield from (f"  {line}" for line in record.error.splitlines())
+            told = record.error
+        yield from _first(f"  the bridge warned: {warning}" for warning in record.warnings)
+
+
+def _first(lines: Iterable[str]) -> Iterator[str]:
+    all_lines = list(lines)
+    yield from all_lines[:_SHOWN]
+    if len(all_lines) > _SHOWN:
+        yield f"  ... {len(all_lines)} in all"
+
+
+def show(console: Console, records: Sequence[Record], *, seconds: float, import_seconds: float) -> None:
+    """Print the tables, what is wrong, and one closing line."""
+    for table in tables(records, width=console.width):
+        console.print(table)
+    for line in findings(records):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    passed = Counter(all(record.passed for record in cell) for cell in cells(records).values())
+    engines = ", ".join(sorted({record.engine for record in records}))
+    console.print(
+        f"{passed[True]} of {passed.total()} cells exact in {seconds:.1f} s "
+        f"after an import of {import_seconds:.1f} s; modules from {engines}",
+        soft_wrap=True,
+        highlight=False,
+    )

@@ -1,0 +1,37 @@
+"""Which parameters of an MTP block a release of Megatron-Bridge maps to which keys of a checkpoint."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+
+import mtp_bridge_patch
+from mtp_regression.ranks.parallel import Parallel
+from mtp_regression.ranks.world import World
+
+
+def mtp_mappings(_world: World, checkpoint: str, patched: bool) -> list[str]:
+    """List the mappings of a checkpoint's MTP parameters, resolved for the model it gives.
+
+    Args:
+        _world: A world of one rank.
+        checkpoint: Folder of the checkpoint.
+        patched: Whether `mtp_bridge_patch` is applied.
+
+    Returns:
+        Lines "Megatron parameter <- MappingClass <- keys", sorted; "nothing" where there is no mapping.
+    """
+    from mtp_regression.adapters.megatron_bridge import MegatronBridge  # imports Megatron
+
+    with mtp_bridge_patch.patched() if patched else nullcontext():
+        bridge = MegatronBridge()
+        bridge.load(Path(checkpoint), Parallel())
+        lines = []
+        for task in bridge.conversion_tasks():
+            if task is None or ".mtp." not in f".{task.param_name}":
+                continue
+            source = task.mapping.hf_param
+            keys = [source] if isinstance(source, str) else list(source.values())
+            lines.append(f"{task.param_name} <- {type(task.mapping).__name__} <- {', '.join(keys)}")
+        bridge.close()
+    return sorted(lines)

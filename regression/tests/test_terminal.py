@@ -1,0 +1,88 @@
+"""The table and the list of what is wrong, as a person sees them."""
+
+from dataclasses import replace
+
+from rich.console import Console
+
+from mtp_regression.comparison.verdicts import Finding, Verdict
+from mtp_regression.roundtrip.judge import Record, report_of
+from mtp_regression.roundtrip.terminal import findings, show
+
+EXACT = Record(
+    bridge="bridge 1.0",
+    engine="engine",
+    checkpoint="first",
+    parallel="tp1",
+    ranks=1,
+    export="native",
+    verdict=Verdict.EXACT,
+    declared=0,
+    seconds=0.5,
+    case_seconds=1.25,
+    compared=3,
+)
+
+
+def shown(*records: Record, width: int = 80) -> str:
+    console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    with console.file:
+        show(console, records, seconds=2.0, import_seconds=20.0)
+    return console.export_text()
+
+
+def test_table_has_a_row_a_checkpoint_and_a_column_a_layout() -> None:
+    records = [
+        replace(EXACT, checkpoint=name, parallel=layout, declared=declared)
+        for name, declared in (("first", 0), ("second", 6))
+        for layout in ("tp1", "ep2")
+    ]
+    text = shown(*records)
+    header = next(line for line in text.splitlines() if "checkpoint" in line)
+    assert header.index("tp1") < header.index("ep2")
+    assert text.count("6 declared") == 2
+    assert text.count("1.2 s") == 4
+    assert "4 of 4 cells exact in 2.0 s after an import of 20.0 s; modules from engine" in text
+
+
+def test_narrow_terminal_splits_the_table() -> None:
+    records = [replace(EXACT, parallel=f"ep{size}") for size in (1, 2, 4, 8)]
+    text = shown(*records, width=40)
+    assert text.count("checkpoint") > 1
+    assert all(f"ep{size}" in text for size in (1, 2, 4, 8))
+
+
+def test_cell_shows_the_gravest_verdict_of_its_exports() -> None:
+    text = shown(EXACT, replace(EXACT, export="stream", verdict=Verdict.WRONG))
+    assert "0 of 1 cells exact" in text
+    assert "│ wrong" in text
+
+
+def test_findings_are_counted_and_the_first_few_shown() -> None:
+    wrong = [Finding(f"tensor{number}", Verdict.WRONG, "differs") for number in range(9)]
+    declared = Finding("declared", Verdict.DTYPE)
+    record = replace(EXACT, verdict=Verdict.WRONG, tensors=[declared, *wrong], warnings=["look out"])
+    lines = list(findings([EXACT, record]))
+    assert lines[0] == "first, tp1, native: wrong"
+    assert lines[1] == "  tensor0: differs"
+    assert "  ... 9 in all" in lines
+    assert "  the bridge warned: look out" in lines
+    assert not any("declared" in line for line in lines)
+
+
+def test_same_crash_is_told_once() -> None:
+    crash = replace(EXACT, verdict=Verdict.CRASH_IMPORT, error="rank 1 raised\ntraceback")
+    lines = list(findings([crash, replace(crash, export="stream")]))
+    assert lines.count("  traceback") == 1
+    assert lines[-1] == "  for the same reason"
+
+
+def test_nothing_compared_and_stale_exceptions_do_not_pass() -> None:
+    assert EXACT.passed
+    assert not replace(EXACT, compared=0).passed
+    assert not replace(EXACT, stale=["A_log: no longer happens"]).passed
+    made = report_of([EXACT, replace(EXACT, compared=0)], device="cpu", import_seconds=0, seconds=0)
+    assert made["passed"] is False
+    assert report_of([EXACT], device="cpu", import_seconds=0, seconds=0, not_run=["ep8"])["not_run"] == [
+        "ep8"
+    ]
+    assert report_of([], device="cpu", import_seconds=0, seconds=0)["passed"] is False
