@@ -15,10 +15,11 @@ from typing import Any
 from mtp_bridge_patch.fix import Fix
 from mtp_bridge_patch.upstream.bridges import replace
 from mtp_bridge_patch.upstream.conversion import current
-from mtp_checkpoint.layouts.detection import MTP_PACKED, mtp_expert_layout
-from mtp_checkpoint.layouts.expert_keys import Block
+from mtp_checkpoint.inspection.inspection import mtp_expert_layout
 from mtp_checkpoint.layouts.expert_layout import ExpertLayout
+from mtp_checkpoint.layouts.keys import EXPERTS, MTP_PREFIX, Block, expert_name
 
+_KEYS = f"{MTP_PREFIX}layers.*.{EXPERTS}"
 _EXPERTS = "language_model.mtp.layers.*.mtp_model_layer.mlp.experts."
 _LINEAR_FC1 = _EXPERTS + "linear_fc1.weight*"
 _LINEAR_FC2 = _EXPERTS + "linear_fc2.weight*"
@@ -82,10 +83,10 @@ def _packed(registry: Any, module: ModuleType) -> Any:
     """
     mappings = {
         _LINEAR_FC1: module.FusedGatedExpertMapping(
-            megatron_param=_LINEAR_FC1, hf_param=MTP_PACKED.projections["gate_up"]
+            megatron_param=_LINEAR_FC1, hf_param=_KEYS + expert_name("gate_up", None)
         ),
         _LINEAR_FC2: module.FusedExpertMapping(
-            megatron_param=_LINEAR_FC2, hf_param=MTP_PACKED.projections["down"]
+            megatron_param=_LINEAR_FC2, hf_param=_KEYS + expert_name("down", None)
         ),
     }
     upstream = list(registry)

@@ -15,8 +15,9 @@ from typing import Any
 from mtp_bridge_patch.upstream.bridges import Method, model_bridge, wrap
 from mtp_checkpoint.files.headers import TensorHeader
 from mtp_checkpoint.files.index import read_checkpoint
-from mtp_checkpoint.layouts.expert_keys import Block, ExpertKeys
+from mtp_checkpoint.layouts.expert_keys import ExpertKeys
 from mtp_checkpoint.layouts.expert_layout import ExpertLayout
+from mtp_checkpoint.layouts.keys import Block
 
 _ATTRIBUTE = "_mtp_bridge_patch_conversion"
 
