@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from mtp_regression.commands.app import app
 
-pytestmark = pytest.mark.xdist_group("megatron")
+pytestmark = pytest.mark.megatron
 
 Job = Callable[..., tuple[int, dict[str, Any]]]
 
