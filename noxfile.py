@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import nox
@@ -14,8 +15,8 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.reuse_venv = "yes"
 nox.options.sessions = ["tests", "lint"]
 
-PYTHON = "3.12"  # Megatron-Bridge needs >=3.12,<3.13
-OLDEST_PYTHON = "3.11"  # for generator and patch
+# The generator and the patch run on all; Megatron-Bridge needs >=3.12,<3.13.
+OLDEST_PYTHON, PYTHON = nox.project.python_versions(nox.project.load_toml("pyproject.toml"))
 RELEASES = ("0.4.2", "0.5.1", "0.6.2")
 DEFAULT_RELEASE = "0.6.2"
 KNOWN_BAD_RELEASE = "0.4.2"
@@ -51,6 +52,21 @@ def install_release(session: nox.Session, release: str) -> None:
         session.install("--no-deps", f"megatron-bridge=={release}")
 
 
+def for_each(releases: Iterable[str]) -> Callable[[Callable[[nox.Session, str], None]], None]:
+    """Make a session NAME-RELEASE of a function NAME_release for each release, which its docstring names."""
+
+    def make(function: Callable[[nox.Session, str], None]) -> None:
+        for release in releases:
+
+            def run(session: nox.Session, release: str = release) -> None:
+                function(session, release)
+
+            run.__doc__ = str(function.__doc__).format(release=release)
+            nox.session(name=function.__name__.replace("_release", f"-{release}"), python=PYTHON)(run)
+
+    return make
+
+
 def run_roundtrip(session: nox.Session, release: str) -> None:
     """Run the round trip with a release, into a report of its own unless it is the default release."""
     install_release(session, release)
@@ -64,25 +80,17 @@ def roundtrip(session: nox.Session) -> None:
     run_roundtrip(session, DEFAULT_RELEASE)
 
 
-def _add_release_sessions(release: str) -> None:
-    @nox.session(name=f"roundtrip-{release}", python=PYTHON)
-    def roundtrip_release(session: nox.Session) -> None:
-        run_roundtrip(session, release)
-
-    roundtrip_release.__doc__ = (
-        f"The round trip with Megatron-Bridge {release}; `-- --patched` applies the patch."
-    )
-
-    @nox.session(name=f"tests-{release}", python=PYTHON)
-    def tests_release(session: nox.Session) -> None:
-        install_release(session, release)
-        session.run("pytest", "regression/tests/releases", *session.posargs)
-
-    tests_release.__doc__ = f"The tests that hold for one release of Megatron-Bridge, with {release}."
+@for_each(RELEASES)
+def roundtrip_release(session: nox.Session, release: str) -> None:
+    """The round trip with Megatron-Bridge {release}; `-- --patched` applies the patch."""
+    run_roundtrip(session, release)
 
 
-for _release in RELEASES:
-    _add_release_sessions(_release)
+@for_each(RELEASES)
+def tests_release(session: nox.Session, release: str) -> None:
+    """The tests that hold for one release of Megatron-Bridge, with {release}."""
+    install_release(session, release)
+    session.run("pytest", "regression/tests/releases", *session.posargs)
 
 
 @nox.session(python=PYTHON)
@@ -133,19 +141,11 @@ def coverage(session: nox.Session, release: str) -> None:
     session.run("python", "-m", "mtp_regression.coverage_limits", *session.posargs)
 
 
-def _add_case_sessions(release: str) -> None:
-    @nox.session(name=f"cases-{release}", python=PYTHON)
-    def cases_release(session: nox.Session) -> None:
-        install_release(session, release)
-        session.run("python", "-m", "mtp_regression.case_table", *session.posargs)
-
-    cases_release.__doc__ = (
-        f"Every scenario on Megatron-Bridge {release}; `-- --update` renews what is known."
-    )
-
-
-for _release in (*RELEASES, *OTHER_RELEASES):
-    _add_case_sessions(_release)
+@for_each((*RELEASES, *OTHER_RELEASES))
+def cases_release(session: nox.Session, release: str) -> None:
+    """Every scenario on Megatron-Bridge {release}; `-- --update` renews what is known."""
+    install_release(session, release)
+    session.run("python", "-m", "mtp_regression.case_table", *session.posargs)
 
 
 @nox.session(venv_backend="none")
