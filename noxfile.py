@@ -1,17 +1,25 @@
-"""Sessions: `nox -l` lists them; `nox -s tests` and `nox -s roundtrip` are the two that the README names."""
-
-from __future__ import annotations
+# /// script
+# requires-python = ">=3.8"
+# ///
+# By this, `uv run noxfile.py` needs nothing of the project to start.
+"""Sessions: `python3 noxfile.py -l` lists them; `tests` and `roundtrip` are the two that the README names."""
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+if __name__ == "__main__":  # started by a Python that need not have nox
+    runpy.run_path(str(Path(__file__).parent / "requirements" / "bootstrap.py"), run_name="__main__")
+
 import nox
 
+nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.error_on_missing_interpreters = True
 nox.options.reuse_venv = "yes"
 nox.options.sessions = ["tests", "lint"]
 
