@@ -7,6 +7,7 @@ Standard library only; any Python from 3.6 on can read this. What cannot work en
 import os
 import platform
 import sys
+from glob import glob
 from importlib.util import find_spec
 from pathlib import Path
 from subprocess import PIPE, STDOUT, run
@@ -60,11 +61,12 @@ def homes_of_python() -> "list[str]":
 
     uv itself looks through PATH alone, and stops at pyenv's `python3.12` if pyenv has chosen another one.
     """
-    pyenv = Path(os.environ.get("PYENV_ROOT") or "~/.pyenv").expanduser()
-    conda = Path("~/.conda/environments.txt").expanduser()
+    user = Path(os.environ.get("HOME", "/"))
+    pyenv = glob(f"{os.environ.get('PYENV_ROOT') or user / '.pyenv'}/versions/*")  # noqa: PTH207, may be barred
+    conda = user / ".conda" / "environments.txt"
     environments = conda.read_text(encoding="utf-8").splitlines() if conda.exists() else []
-    homes = [Path(sys.prefix), *pyenv.glob("versions/*"), *map(Path, environments)]
-    return [str(home / "bin") for home in homes if (home / "bin" / f"python{PYTHON}").exists()]
+    folders = [f"{home}/bin" for home in (sys.prefix, *pyenv, *environments)]
+    return [folder for folder in folders if os.access(f"{folder}/python{PYTHON}", os.X_OK)]
 
 
 def attempt(failure: str, *command: str, **environment: str) -> None:

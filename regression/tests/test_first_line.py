@@ -142,9 +142,9 @@ def test_python_3_12_is_looked_for_in_pyenv_and_conda(
     pyenv, conda = tmp_path / ".pyenv" / "versions", tmp_path / "conda" / "envs" / "megatron"
     for version in ("3.11.7", "3.12.1"):
         (pyenv / version / "bin").mkdir(parents=True)
-        (pyenv / version / "bin" / f"python{version.rpartition('.')[0]}").touch()
+        (pyenv / version / "bin" / f"python{version.rpartition('.')[0]}").touch(0o700)
     (conda / "bin").mkdir(parents=True)
-    (conda / "bin" / "python3.12").touch()
+    (conda / "bin" / "python3.12").touch(0o700)
     (tmp_path / ".conda").mkdir()
     (tmp_path / ".conda" / "environments.txt").write_text(f"/gone\n{conda}\n")
     assert first_line(uv=UV).returncode == 0
