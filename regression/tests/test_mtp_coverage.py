@@ -3,18 +3,19 @@
 from pathlib import Path
 
 import pytest
+from coverage_jobs import held
 
 from mtp_checkpoint.files.index import read_checkpoint
 from mtp_fixtures import CheckpointSpec, preset
 from mtp_fixtures.faults.write import write_faulty
 from mtp_regression.coverage.judgement import Coverage, cover
-from mtp_regression.coverage.tasks import ADAPTER, parameter_tasks
-from mtp_regression.ranks import run as ranks
+from mtp_regression.coverage.tasks import parameter_tasks
+from mtp_regression.plugin import OnRanks
 from mtp_regression.ranks.parallel import Parallel
 
 from .coverage_command import report, tiny
 
-pytestmark = pytest.mark.xdist_group("megatron")
+pytestmark = pytest.mark.megatron
 
 EP2 = Parallel(ep=2)
 LAYOUTS = ("tp1", "ep2", "tp2 etp2", "pp2 vpp2", "tp2 pp2 ep4")
@@ -41,23 +42,12 @@ def test_dense_models_are_covered_tied_or_not(name: str) -> None:
 
 
 def test_ranks_without_processes_hold_what_real_ranks_hold(
-    checkpoints: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkpoints: dict[str, Path], tmp_path: Path, on_ranks: OnRanks
 ) -> None:
     """The same names, tasks and keys as on eight gloo ranks, which tell each other their names."""
-    monkeypatch.syspath_prepend(Path(__file__).parent)
-    from coverage_jobs import held
-
     checkpoint, parallel = checkpoints["qwen3.6-35b-a3b"], Parallel(tp=2, pp=2, ep=2, ranks=8)
     alone = parameter_tasks(checkpoint, parallel, patched=False, time_limit=120, log_folder=tmp_path / "a")
-    together = ranks.run(
-        held,
-        *(checkpoint, parallel),
-        world_size=8,
-        time_limit=120,
-        log_folder=tmp_path / "b",
-        preload=[ADAPTER],
-    )
-    assert alone == together
+    assert alone == on_ranks(held, checkpoint, parallel, ranks=parallel.ranks)
 
 
 def coverage_of(folder: Path, logs: Path) -> Coverage:

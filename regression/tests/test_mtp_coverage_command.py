@@ -10,7 +10,7 @@ from mtp_regression.commands import coverage as coverage_commands
 
 from .coverage_command import run, tiny
 
-pytestmark = pytest.mark.xdist_group("megatron")
+pytestmark = pytest.mark.megatron
 
 
 def refused(*arguments: str) -> str:

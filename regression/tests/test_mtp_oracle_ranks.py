@@ -13,7 +13,7 @@ from mtp_regression.comparison.tensors import read_folder
 from mtp_regression.oracle.parameters import native_parameters
 from mtp_regression.ranks.parallel import Coordinates, Parallel
 
-pytestmark = pytest.mark.xdist_group("megatron")
+pytestmark = pytest.mark.megatron
 
 Job = Callable[..., tuple[int, dict[str, Any]]]
 Q35, Q36 = "qwen3.5-35b-a3b", "qwen3.6-35b-a3b"

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from mtp_regression.commands.app import app
 from mtp_regression.roundtrip.case import Crash, Stage
 
-pytestmark = pytest.mark.xdist_group("megatron")
+pytestmark = pytest.mark.megatron
 
 Job = Callable[..., tuple[int, dict[str, Any]]]
 

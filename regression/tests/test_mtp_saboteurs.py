@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("megatron")
+pytestmark = pytest.mark.megatron
 
 Job = Callable[..., tuple[int, dict[str, Any]]]
 

@@ -1,6 +1,5 @@
 """Ranks of torch.distributed: results, failures, and that nothing outlives a run."""
 
-import importlib
 import multiprocessing
 import os
 import re
@@ -8,27 +7,26 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 import pytest
+import rank_jobs
 
 from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.ranks.run import PreloadError, RankError, run, warm
 
-HERE = Path(__file__).parent
+FUNCTIONS = Path(__file__).parent / "rank_functions"
 LONG = 60.0  # seconds; a failure must not take this long to show
 
 
 @pytest.fixture(scope="module")
-def jobs() -> Iterator[ModuleType]:
-    """The module rank_jobs; ranks find it on this process's module path."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(HERE)
-        warm()
-        yield importlib.import_module("rank_jobs")
+def jobs() -> ModuleType:
+    """The module rank_jobs; its ranks need a fork server, which has started."""
+    warm()
+    return rank_jobs
 
 
 def alive(pid: int) -> bool:
@@ -182,7 +180,7 @@ if __name__ == "__main__":
         except KeyboardInterrupt:
             pass
 """)
-    environ = os.environ | {"PYTHONPATH": str(HERE)}
+    environ = os.environ | {"PYTHONPATH": str(FUNCTIONS)}
     # A shell's background job, as a test run may be one, is born deaf to Ctrl-C.
     hear = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with subprocess.Popen([sys.executable, script], cwd=tmp_path, env=environ, preexec_fn=hear) as caller:
@@ -217,7 +215,9 @@ def test_a_module_is_imported_once_for_all_ranks(jobs: ModuleType, tmp_path: Pat
 
 def test_torchrun(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    subprocess.run([*command, HERE / "rank_jobs.py", tmp_path], check=True, timeout=LONG, capture_output=True)
+    subprocess.run(
+        [*command, FUNCTIONS / "rank_jobs.py", tmp_path], check=True, timeout=LONG, capture_output=True
+    )
     assert [(tmp_path / f"{rank}").read_text() for rank in range(2)] == ["2 0 [3.0, 3.0]", "2 1 [3.0, 3.0]"]
 
 

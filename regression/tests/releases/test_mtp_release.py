@@ -8,7 +8,7 @@ import pytest
 
 from mtp_fixtures.plugin import MakeCheckpoint
 
-pytestmark = pytest.mark.xdist_group("megatron")
+pytestmark = pytest.mark.megatron
 
 Job = Callable[..., tuple[int, dict[str, Any]]]
 Q35, Q36 = "qwen3.5-35b-a3b", "qwen3.6-35b-a3b"

@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from mtp_regression.commands.app import app
 
-pytestmark = pytest.mark.xdist_group("megatron")
+pytestmark = pytest.mark.megatron
 
 EXPERTS = "language_model.mtp.layers.0.mtp_model_layer.mlp.experts"
 
