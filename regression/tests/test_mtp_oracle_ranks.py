@@ -111,7 +111,7 @@ def test_mistake_made_twice_is_named(
 
 def test_fp8_loaded_without_its_scales_is_named(make_checkpoint: MakeCheckpoint, main_job: Job) -> None:
     """The bridge copies the E4M3 numbers and never reads a scale, without a warning."""
-    folder = make_checkpoint(Q36, layout="fp8-per-expert")
+    folder = make_checkpoint(Q36, mtp_experts="fp8-per-expert")
     record = native_record(main_job, folder, "tp1")
     assert record["verdict"] == "wrong"
     experts = {name for name in held_names(folder, "tp1") if re.match(r"mtp.*\.mlp\.experts\.", name)}

@@ -159,7 +159,7 @@ def fuzz(
         if name not in READERS:
             raise typer.BadParameter(f"{name!r} is none of {', '.join(READERS)}", param_hint="READER")
     if file is None:
-        raise typer.Exit(run.run(readers or list(READERS), seconds, jobs))
+        raise typer.Exit(run.fuzz_all(readers or list(READERS), seconds, jobs))
     if len(readers or ()) != 1:
         raise typer.BadParameter("it needs one READER", param_hint="--input")
     raise typer.Exit(run.reproduce((readers or [""])[0], file.read_bytes()))
