@@ -15,6 +15,7 @@ from types import ModuleType
 import pytest
 import rank_jobs
 
+from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.ranks.run import PreloadError, RankError, run, warm
 
 FUNCTIONS = Path(__file__).parent / "rank_functions"
@@ -112,6 +113,7 @@ def test_the_rank_that_raised_first_is_shown(jobs: ModuleType, tmp_path: Path, h
     error = fails(jobs.ends, how, log_folder=tmp_path)
     assert (error.kind, error.rank) == ("raised", 1)
     assert "rank 1 of 2 raised" in str(error)
+    assert (error.exception, error.message) == ("LookupError", "the expert is gone")
     assert "in ends" in error.traceback
     assert "LookupError: the expert is gone" in error.traceback
     assert error.traceback in error.logs[1].read_text()
@@ -127,13 +129,20 @@ def test_a_rank_that_dies_without_a_word_is_named(
     error = fails(jobs.ends, how, log_folder=tmp_path)
     assert (error.kind, error.rank) == ("died", 1)
     assert shown in str(error)
+    assert shown in error.message
+    assert error.exception == ""
     assert ("last words" in error.traceback) == (how != "kill")
 
 
-def test_a_result_unfit_for_json_is_an_error(jobs: ModuleType, tmp_path: Path) -> None:
+def test_results_come_as_they_are(jobs: ModuleType, tmp_path: Path) -> None:
+    results = run(jobs.given, Parallel(ep=2), world_size=2, time_limit=LONG, log_folder=tmp_path)
+    assert results == [(Parallel(ep=2), 0), (Parallel(ep=2), 1)]
+
+
+def test_a_result_that_cannot_be_pickled_is_an_error(jobs: ModuleType, tmp_path: Path) -> None:
     error = fails(jobs.unfit, log_folder=tmp_path)
     assert (error.kind, error.rank) == ("raised", 1)
-    assert "set is not JSON serializable" in error.traceback
+    assert "unfit.<locals>.<lambda>" in error.traceback
 
 
 def test_a_hung_rank_shows_its_stack(jobs: ModuleType, tmp_path: Path) -> None:
