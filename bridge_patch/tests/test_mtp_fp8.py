@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import mtp_bridge_patch
+from mtp_bridge_patch.upstream import conversion
 
 Tensors = dict[str, tuple[str, tuple[int, ...]]]
 
@@ -54,6 +55,24 @@ def stored(tmp_path: Path) -> Callable[[Tensors], SimpleNamespace]:
 
 def test_mtp_scales_for_every_block_are_taken(bridge: Any, stored: Callable[[Tensors], Any]) -> None:
     assert bridge.load_weights_hf_to_megatron(stored(WEIGHTS | SCALES), [])
+
+
+def test_headers_are_read_once_a_load(
+    install_release: Callable[[str], Path],
+    import_bridge: Callable[[], ModuleType],
+    stored: Callable[[Tensors], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    install_release("0.6.2")
+    mtp_bridge_patch.apply()
+    read: list[Path] = []
+    upstream = conversion.read_checkpoint
+    monkeypatch.setattr(conversion, "read_checkpoint", lambda path: read.append(path) or upstream(path))
+    monkeypatch.setattr("mtp_checkpoint.inspection.inspection.read_checkpoint", read.append)
+    gate, up, down = WEIGHTS
+    checkpoint = stored({gate: ("BF16", (130, 256)), up: ("BF16", (130, 256)), down: ("BF16", (256, 130))})
+    assert import_bridge().Qwen35VLMoEBridge().load_weights_hf_to_megatron(checkpoint, [])
+    assert read == [checkpoint.state.source.path]
 
 
 def test_other_dtypes_need_no_scale(bridge: Any, stored: Callable[[Tensors], Any]) -> None:

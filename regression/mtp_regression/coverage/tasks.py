@@ -23,7 +23,7 @@ from torch.overrides import TorchFunctionMode
 from torch.testing._internal.distributed.fake_pg import FakeStore  # registers the backend
 
 import mtp_bridge_patch
-from mtp_bridge_patch.upstream.bridges import keys_of
+from mtp_bridge_patch.upstream.mappings import keys_of
 from mtp_regression.coverage.judgement import Parameter, RankParameters
 from mtp_regression.ranks import run as ranks
 from mtp_regression.ranks.parallel import Parallel
