@@ -1,4 +1,4 @@
-"""What can become of a tensor, and of a case."""
+"""Verdicts on a tensor and on a case."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """What became of a tensor, or of a whole case; mildest first.
+    """The result for a tensor, or for a case the worst of its tensors; mildest first.
 
     Attributes:
         EXACT: Same name, shape, dtype and bytes.
-        FLIP: Right values, written in the other expert layout.
+        FLIP: The right values, written in another expert layout.
         DTYPE: Equal values in another dtype.
         UNEXPECTED: A tensor that the source does not have, or that came more than once.
         BOTH_LAYOUTS: The same experts a second time, in the other layout.
@@ -38,12 +38,12 @@ class Verdict(StrEnum):
 
     @property
     def severity(self) -> int:
-        """Rank among the verdicts; 0 for exact."""
+        """Position in the order of the verdicts; 0 for exact."""
         return list(Verdict).index(self)
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
-    """Return the gravest of some verdicts; exact if there are none."""
+    """Return the most severe verdict; EXACT if there are none."""
     return max(verdicts, key=lambda verdict: verdict.severity, default=Verdict.EXACT)
 
 

@@ -1,4 +1,4 @@
-"""What happens in the process of one rank, from its start to its end."""
+"""The process of one rank, from its start to its end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """What every rank is told."""
+    """What every rank needs to know about a run."""
 
     payload: bytes  # (function, args), pickled: unpickled only once a rank's errors are caught
     size: int
@@ -70,7 +70,7 @@ class Raised(NamedTuple):
 
 
 def live(rank: int, job: Job) -> None:
-    """The life of a rank's process; does not return."""
+    """Runs a rank's process: joins the group, calls the function, writes its result; does not return."""
     # torch has SIGINT sent when the process that forked this one dies: end at once, even in C code.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.setpgid(0, 0)  # so that a rank's own processes can be killed with it
@@ -115,8 +115,9 @@ def live(rank: int, job: Job) -> None:
 def _die_with_caller() -> None:
     """Has the kernel kill this process's group when the process that called `run` ends, however it ends.
 
-    The parent is the fork server, which lives on; but the caller alone holds the other end of the pipe
-    through which this process got its orders. A signal when that closes needs no GIL, as a thread would.
+    The parent is the fork server, which lives on. But only the caller has the other end of the pipe through
+    which this process was started: the kernel sends SIGKILL when it closes. A thread that watched the pipe
+    would need the GIL.
     """
     caller = multiprocessing.parent_process()
     assert caller is not None
