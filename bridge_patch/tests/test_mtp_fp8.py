@@ -12,7 +12,7 @@ import pytest
 
 import mtp_bridge_patch
 from mtp_bridge_patch.upstream import conversion
-from mtp_checkpoint.files.index import Checkpoint, read_checkpoint
+from mtp_checkpoint.files.index import CheckpointHeaders, read_checkpoint
 
 Tensors = dict[str, tuple[str, tuple[int, ...]]]
 
@@ -68,7 +68,7 @@ def test_headers_are_read_once_a_load(
     mtp_bridge_patch.apply()
     read: list[Path] = []
 
-    def reads(path: Path) -> Checkpoint:
+    def reads(path: Path) -> CheckpointHeaders:
         read.append(path)
         return read_checkpoint(path)
 
