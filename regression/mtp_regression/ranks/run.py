@@ -125,7 +125,7 @@ def run(
                 ).processes
             _wait(ranks, job)
         finally:
-            # An interrupt while they start leaves ranks that only the list of children knows.
+            # After an interrupt during the start, some ranks are only in the list of children.
             _kill({*ranks, *multiprocessing.active_children()} - others)
         return [json.loads(job.file(rank, "result").read_text()) for rank in range(world_size)]
 
