@@ -88,14 +88,14 @@ def live(rank: int, job: Job) -> None:
     code = 1
     try:
         function, args = pickle.loads(job.payload)  # noqa: S301 - made by the process that started this one
-        # All ranks are on this machine; a network that it may lack must not be looked for.
+        # All ranks are on this machine, which may have no network: use the loopback interface.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
         if not job.device.on_gpu:
             torch.set_num_threads(1)
             cpus = sorted(os.sched_getaffinity(0))
             if job.size > len(cpus):
-                # Ranks that must share a core are not moved about: a collective wakes its thread there.
+                # Pin ranks that must share a core, so that a collective wakes its thread on the same core.
                 os.sched_setaffinity(0, {cpus[rank % len(cpus)]})
         world = World(rank, job.size, rank, job.device, f"file://{job.folder}/store")
         join(world, timedelta(seconds=2 * job.time_limit))

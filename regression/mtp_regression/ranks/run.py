@@ -126,7 +126,7 @@ def run(
                 ).processes
             _wait(ranks, job)
         finally:
-            # An interrupt while they start leaves ranks that only the list of children knows.
+            # After an interrupt during the start, some ranks are only in the list of children.
             _kill({*ranks, *multiprocessing.active_children()} - others)
         results = [job.file(rank, "result").read_bytes() for rank in range(world_size)]
         return [pickle.loads(result) for result in results]  # noqa: S301 - made by processes started here
