@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from mtp_fixtures import PRESETS, Geometry, Moe, Preset, Scale
+from mtp_fixtures.families.family import Fp8
 from mtp_fixtures.plugin import MakeCheckpoint
 
 from .transformers_models import (
@@ -33,6 +34,10 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 FP8 = [name for name, preset in PRESETS.items() if preset.quantized]
 DENSE = [name for name in FP8 if not PRESETS[name].is_moe]
 MOE = [name for name in FP8 if PRESETS[name].is_moe]
+DERIVED = [name for name in FP8 if PRESETS[name].fp8 == Fp8()]
+"""Presets whose `modules_to_not_convert` is not known: it names what is there, and nothing else."""
+GATE_LISTED = [name for name in DENSE if name not in DERIVED]
+"""Presets of dense models whose published list has `mlp.gate`, the router of a mixture of experts."""
 QUANTIZED = {
     *("q_proj", "k_proj", "v_proj", "o_proj", "in_proj_qkv", "in_proj_z", "out_proj"),
     *("gate_proj", "up_proj", "down_proj"),
@@ -95,7 +100,7 @@ def test_config_is_that_of_the_bf16_release(name: str, make_checkpoint: MakeChec
 
 
 @FORMS
-@pytest.mark.parametrize("name", FP8)
+@pytest.mark.parametrize("name", [name for name in FP8 if name not in GATE_LISTED])
 def test_fp8_is_kept(
     name: str, auto: str, text_only: bool, make_checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,7 +114,25 @@ def test_fp8_is_kept(
     assert differing(model, expected_parameters(read(folder), model)) == []
     listed = set(model.config.quantization_config.modules_to_not_convert)
     there = {key for key, _ in (*model.named_modules(), *model.named_parameters())}
-    assert {key.split(".")[0] for key in listed - there if not key.startswith("model.visual.")} == {"mtp"}
+    if name in DERIVED:
+        assert {key.split(".")[0] for key in listed - there if not key.startswith("model.visual.")} == {"mtp"}
+
+
+@FORMS
+@pytest.mark.parametrize("name", GATE_LISTED)
+def test_gate_is_taken_for_a_router(
+    name: str, auto: str, text_only: bool, make_checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`mlp.gate` of the published list is a prefix of `mlp.gate_proj`, which stays without its scales."""
+    import transformers
+    from transformers.quantizers.quantizer_finegrained_fp8 import FineGrainedFP8HfQuantizer
+
+    monkeypatch.setattr(FineGrainedFP8HfQuantizer, "validate_environment", lambda *_, **__: None)
+    folder = make_checkpoint(name, text_only=text_only)
+    _, info = getattr(transformers, auto).from_pretrained(folder, output_loading_info=True, dtype="auto")
+    prefix = "model.language_model." if auto == "AutoModelForImageTextToText" else "model."
+    gates = {f"{prefix}layers.{layer}.mlp.gate_proj.weight{SCALE}" for layer in range(4)}
+    assert info == NOTHING_LEFT | {"unexpected_keys": gates}
 
 
 @FORMS
