@@ -13,7 +13,12 @@ Tensors = dict[str, Any]
 VISION, CAUSAL = "AutoModelForImageTextToText", "AutoModelForCausalLM"
 
 SCALE = "_scale_inv"
-NOTHING_LEFT = {"missing_keys": set(), "unexpected_keys": set(), "mismatched_keys": set(), "error_msgs": []}
+NOTHING_LEFT: dict[str, Any] = {
+    "missing_keys": set(),
+    "unexpected_keys": set(),
+    "mismatched_keys": set(),
+    "error_msgs": [],
+}
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
-"""Whether a load would take every tensor of a checkpoint, and fill every parameter of every rank, once each.
+"""Checks that a load would use every tensor of a checkpoint, and fill every parameter of every rank once.
 
-What is taken is a piece: a tensor, or one expert's slice of a packed tensor.
+Tensors are counted in pieces: a whole tensor, or one expert's slice of a packed tensor [experts, ...].
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mtp_checkpoint.layouts.expert_layout import PACKED_TENSORS
 from mtp_regression.ranks.parallel import Coordinates, Parallel
@@ -22,10 +22,10 @@ class Parameter(NamedTuple):
     """A parameter of one rank.
 
     Attributes:
-        name: Megatron-Bridge's name of it, with layers and experts numbered over all ranks.
-        filled: Number of tasks that would fill it.
-        keys: What its mapping takes; None if it has none.
-        expert: Which slice of a packed tensor it takes; None for whole tensors.
+        name: Megatron-Bridge's global name of it: layers and experts are numbered over all ranks.
+        filled: Number of conversion tasks that would fill it.
+        keys: Keys of the checkpoint that its mapping reads; None if it has no mapping.
+        expert: Which slice of a packed tensor it reads; None for whole tensors.
     """
 
     name: str
@@ -36,25 +36,19 @@ class Parameter(NamedTuple):
 
 @dataclass(frozen=True)
 class RankParameters:
-    """What one rank holds.
+    """The parameters of one rank.
 
     Attributes:
-        rank: The rank.
-        place: Where it stands in the parallel layout.
+        rank: Global rank, from 0.
+        place: Its place in the parallel layout.
         parameters: All its parameters but a tied output layer.
-        strays: Number of tasks that would fill something else.
+        strays: Number of tasks that would fill a tensor which is not a parameter.
     """
 
     rank: int
     place: Coordinates
     parameters: list[Parameter]
     strays: int = 0
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> RankParameters:
-        """Read what `dataclasses.asdict` and JSON made of it."""
-        parameters = [Parameter(*values) for values in fields["parameters"]]
-        return cls(fields["rank"], Coordinates(**fields["place"]), parameters, fields["strays"])
 
 
 class Piece(NamedTuple):
@@ -69,20 +63,21 @@ class Piece(NamedTuple):
 
 @dataclass
 class Coverage:
-    """What `cover` found. Nothing is wrong where all but the counts are empty.
+    """What `cover` found. The load is complete if everything after `filled` is empty.
 
     Attributes:
         pieces: Number of pieces of the checkpoint.
-        parameters: Number of parameters of each rank.
-        filled: How many of these would be filled, once and by keys that are there, on each rank.
+        parameters: Number of parameters of each rank, in rank order.
+        filled: How many of these would be filled exactly once, from keys that exist.
         unmapped: Parameters without a mapping.
-        starved: Parameters that need keys which the checkpoint lacks, and those keys.
-        unfilled: Parameters without a task that would fill them, though their keys are there.
+        starved: Parameters whose mapping reads keys that the checkpoint does not have, and those keys.
+        unfilled: Parameters that no task would fill, though their keys exist.
         refilled: Parameters that several tasks would fill.
-        strays: Ranks with tasks that would fill something that is no parameter, and how many.
-        unused: Pieces that no parameter of any rank takes.
-        shared: Pieces that several parameters take, and their names.
-        copies: Pieces that more or fewer ranks take than hold a copy in this parallel layout: both numbers.
+        strays: Number of tasks that would fill a tensor which is not a parameter, by rank.
+        unused: Pieces that no parameter of any rank reads.
+        shared: Pieces that parameters of different names read, and these names.
+        copies: Pieces that are read too often or too seldom over all ranks: how often, and how often they
+            should be in this parallel layout.
     """
 
     pieces: int = 0
@@ -99,7 +94,7 @@ class Coverage:
 
     @property
     def covered(self) -> bool:
-        """Whether nothing is wrong, and there was something to look at."""
+        """Whether nothing is wrong, and neither the checkpoint nor a rank is empty."""
         wrong = (self.unmapped, self.starved, self.unfilled, self.refilled, self.strays)
         return bool(self.pieces and all(self.parameters)) and not any(
             (*wrong, self.unused, self.shared, self.copies)
@@ -113,20 +108,20 @@ def cover(
     *,
     mtp_layers_share: int = 1,
 ) -> Coverage:
-    """Compare a checkpoint with what the ranks of a model would take from it.
+    """Compare a checkpoint with what the ranks of a model would read from it.
 
     Args:
-        shapes: Shape of every tensor of the checkpoint.
-        ranks: What every rank of the parallel layout holds.
+        shapes: Shape of every tensor of the checkpoint, by key.
+        ranks: The parameters of every rank, in rank order.
         parallel: The parallel layout.
-        mtp_layers_share: How many MTP layers each have a copy of what the checkpoint has once for all of
-            them (`mtp.fc` and three norms), if the bridge makes these copies on purpose.
+        mtp_layers_share: Number of MTP layers that each have a copy of `mtp.fc` and the three norms, which
+            the checkpoint has once, if the bridge makes these copies on purpose.
 
     Returns:
-        What is not as it should be, each name once, in the order in which it was met.
+        Counts and everything that is wrong; each name occurs once, in order of first occurrence.
 
     Raises:
-        ValueError: `ranks` are not those of the layout.
+        ValueError: `ranks` does not have every rank of the layout, in order.
     """
     if [rank.rank for rank in ranks] != list(range(parallel.ranks)):
         raise ValueError(f"{parallel.ranks} ranks expected, in order: {[rank.rank for rank in ranks]}")
@@ -204,8 +199,8 @@ def _taken(key: str, expert: int | None, shapes: Mapping[str, Sequence[int]]) ->
 def _copies(key: str, parallel: Parallel, *, has_mtp: bool) -> int:
     """Tell how many ranks hold a copy or a part of a tensor, from the parallel layout alone.
 
-    A routed expert is on one expert-parallel rank; everything is on one pipeline stage, but for the
-    embedding, of which an MTP block on another stage has a copy (Megatron-Core's `GPTModel`, `mtp_process`).
+    A routed expert is on one expert-parallel rank. Every tensor is on one pipeline stage, except the
+    embedding: an MTP block on another stage has a copy (Megatron-Core's `GPTModel`, `mtp_process`).
     """
     ranks = parallel.ranks // parallel.pp
     if _EXPERTS in key:

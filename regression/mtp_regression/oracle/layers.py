@@ -1,9 +1,14 @@
-"""The parameters of one transformer layer, of the decoder or of the MTP block, that a rank holds.
+"""The parameters of one transformer layer, of the decoder or of the MTP block, on one rank.
 
-Names are relative to the layer. A norm that precedes a projection is a parameter of that projection where
+Names are relative to the layer. A norm before a projection is a parameter of that projection where
 TransformerEngine fuses the two (`TELayerNormColumnParallelLinear` of
-`megatron.core.extensions.transformer_engine`).
-Norms of the language model scale by 1 + w on both sides (`layernorm_zero_centered_gamma`).
+`megatron.core.extensions.transformer_engine`). Norms are whole on every rank and scale by 1 + w, in the
+checkpoint as in Megatron-Core (`layernorm_zero_centered_gamma`); `out_norm` is the exception.
+
+Docstrings give shapes at TP 1 and ETP 1: H is `hidden_size`, I the intermediate size of an MLP or expert, E
+the number of experts. Column-parallel weights are cut along the first axis, row-parallel ones along the
+second. `linear_fc1` of an MLP or expert is [2 * I, H], gate rows before up rows, column-parallel;
+`linear_fc2` is [H, I], row-parallel. All values are BF16.
 """
 
 from __future__ import annotations
@@ -16,12 +21,15 @@ from mtp_regression.oracle.source import Source
 
 
 def layer_parameters(layer: Layer, source: Source, placement: Placement) -> Recipes:
-    """Yield what a rank holds of a layer.
+    """Yield the rank's parameters of one layer.
 
     Args:
         layer: Which layer.
         source: The checkpoint.
         placement: The rank's part of the model.
+
+    Yields:
+        Name relative to the layer, such as "mlp.router.weight", and recipe.
     """
     sharded = ShardedSource(source, placement.tensor)
     text = placement.text
@@ -32,7 +40,7 @@ def layer_parameters(layer: Layer, source: Source, placement: Placement) -> Reci
         yield "mlp.linear_fc1.layer_norm_weight", norm
         yield from prefixed("mlp.", _gated_unit(layer.source + "mlp.", sharded))
         return
-    # The router reads the normed states too, so here the norm stands alone.
+    # The router takes the normed states too, so here the norm is a module of its own.
     yield "pre_mlp_layernorm.weight", norm
     yield from prefixed("mlp.", _mixture(layer.source + "mlp.", sharded))
     yield from prefixed("mlp.experts.", _routed_experts(layer.source + "mlp.experts.", source, placement))
@@ -41,9 +49,12 @@ def layer_parameters(layer: Layer, source: Source, placement: Placement) -> Reci
 def _full_attention(prefix: str, sharded: ShardedSource, text: TextGeometry) -> Recipes:
     """Yield attention with an output gate, and norms of queries and keys.
 
-    `linear_qkv` has, for every key and value head, the query rows of the heads that share it, the gate rows
-    of these heads, the key rows, the value rows (`megatron.core.transformer.attention.SelfAttention.
-    get_query_key_value_tensors`, `output_gate`); ranks hold equal blocks of rows, even of one group's.
+    With N query heads and K key/value heads of size D (`head_dim`): `linear_qkv` [2 * (N + K) * D, H],
+    column-parallel; `linear_proj` [H, N * D], row-parallel; `q_layernorm` and `k_layernorm` [D], whole.
+
+    For each of the K groups, `linear_qkv` has the query rows of its N / K heads, their gate rows, the key
+    rows and the value rows (`megatron.core.transformer.attention.SelfAttention.get_query_key_value_tensors`,
+    `output_gate`). Ranks have equal blocks of rows, also where a group is split between ranks.
     """
     attention, source = prefix + "self_attn.", sharded.source
 
@@ -60,12 +71,16 @@ def _full_attention(prefix: str, sharded: ShardedSource, text: TextGeometry) -> 
 
 
 def _linear_attention(prefix: str, sharded: ShardedSource, text: TextGeometry) -> Recipes:
-    """Yield a GDN layer's attention.
+    """Yield the linear attention of a Gated DeltaNet (GDN) layer.
 
-    `in_proj` computes query, key, value, z, beta and alpha, `conv1d` takes the first three; each is cut by
-    itself (`megatron.core.ssm.gated_delta_net`: `in_proj_split_names`, and the names under `conv1d.weight` in
-    `sharded_state_dict`). `A_log` and `dt_bias`, one number a value head, have the dtype of the other
-    parameters. `out_norm` scales by 1 + w there, and by w in the checkpoint.
+    With V value heads, Q query or key rows (`linear_key_size`) and R value rows (`linear_value_size`):
+    `in_proj` [2 * Q + 2 * R + 2 * V, H], `conv1d` [2 * Q + R, 1, kernel], `A_log` and `dt_bias` [V], all
+    column-parallel; `out_proj` [H, R], row-parallel; `out_norm` [R / V], whole.
+
+    The parts of `in_proj` (query, key, value, z, beta, alpha) and of `conv1d` (the first three) are each cut
+    into equal blocks (`megatron.core.ssm.gated_delta_net`: `in_proj_split_names`, and the names for
+    `conv1d.weight` in `sharded_state_dict`). `A_log` is BF16 even where the checkpoint stores F32.
+    `out_norm` scales by 1 + w in Megatron-Core, and by w in the checkpoint.
     """
     linear, source = prefix + "linear_attn.", sharded.source
 
@@ -94,9 +109,9 @@ def _gated_unit(prefix: str, sharded: ShardedSource) -> Recipes:
 
 
 def _mixture(prefix: str, sharded: ShardedSource) -> Recipes:
-    """Yield the router and the shared expert with its gate.
+    """Yield the router [E, H], and the shared expert with its gate [1, H].
 
-    Router and gate are whole on every rank; the shared expert is cut as a dense unit is, by tensor-parallel
+    Router and gate are whole on every rank. The shared expert is cut as a dense MLP is, by tensor-parallel
     and not by expert-tensor-parallel rank (`megatron.core.transformer.moe.router.Router`,
     `megatron.core.transformer.moe.shared_experts.SharedExpertMLP`).
     """

@@ -1,4 +1,4 @@
-"""A checkpoint's tensors as a native model takes them in: BF16, dequantized, single experts."""
+"""A checkpoint's tensors in the form that parameters are made of: BF16, dequantized, expert by expert."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ PUBLISHED_BLOCK = (128, 128)
 
 
 class AbsentError(LookupError):
-    """A parameter takes its value from a tensor that the checkpoint does not have."""
+    """The checkpoint does not have the tensor that a parameter gets its value from."""
 
 
 class Source:
     """Reads the tensors of one checkpoint."""
 
     def __init__(self, tensors: Tensors, config: Mapping[str, Any]) -> None:
-        """Read from a checkpoint.
+        """Wrap a checkpoint.
 
         Args:
-            tensors: Its tensors; bytes are looked at when a weight is asked for.
-            config: Its `config.json`.
+            tensors: Its tensors by key; their bytes are read only when a weight is asked for.
+            config: Its `config.json`; `weight_block_size` of `quantization_config` is used.
         """
         self._tensors = tensors
         quantization = config.get("quantization_config", {})
         self._block: Sequence[int] = quantization.get("weight_block_size", PUBLISHED_BLOCK)
 
     def weight(self, key: str) -> Array:
-        """Return a tensor in BF16: the parameters' dtype, which other dtypes are rounded to.
+        """Return a tensor in its stored shape, in BF16, the dtype of parameters; F32 is rounded to nearest.
 
-        An FP8 weight [rows, columns] is multiplied, in F32, by the scale of each of its blocks,
-        `{key}_scale_inv` [ceil(rows / block rows), ceil(columns / block columns)], and rounded once.
+        An FP8 weight [rows, columns] is multiplied in F32 by its block scales (see `dequantize`), which are
+        under the key `{key}_scale_inv`, and then rounded once.
 
         Raises:
             AbsentError: The checkpoint has no such tensor, or no scales for it.
@@ -49,7 +49,10 @@ class Source:
         return array.astype(BF16, copy=False)
 
     def zero_centred(self, key: str) -> Array:
-        """Return the weight of a norm that scales by `w` as the BF16 weight of one that scales by `1 + w`.
+        """Convert the weight w of a norm that scales by w for a norm that scales by 1 + w.
+
+        Returns:
+            w - 1, computed in F32 and rounded to BF16, in the shape of w.
 
         Raises:
             AbsentError: The checkpoint has no such tensor.
@@ -64,7 +67,7 @@ class Source:
             number: The expert's number in the whole layer.
 
         Returns:
-            Gate [width, hidden], up [width, hidden] and down [hidden, width].
+            Gate [I, H], up [I, H] and down [H, I], in BF16.
 
         Raises:
             AbsentError: The checkpoint does not have the expert.
@@ -83,12 +86,12 @@ class Source:
 
 
 def dequantize(weight: Array, scales: Array, block: Sequence[int]) -> Array:
-    """Multiply every block of a weight by its scale.
+    """Multiply every block of an FP8 weight by its scale.
 
     Args:
         weight: E4M3 [rows, columns].
         scales: BF16 or F32 [ceil(rows / block[0]), ceil(columns / block[1])].
-        block: Rows and columns of a block.
+        block: Rows and columns of a block, such as (128, 128).
 
     Returns:
         F32 [rows, columns].
