@@ -88,6 +88,24 @@ def test_export_layout_ends_with_its_block(bridge: Any, chunk: Make) -> None:
     assert layouts(bridge, chunk(OUTPUT)) == ("packed", "per-expert")
 
 
+def test_mtp_export_has_the_layout_of_where_it_was_asked_for(
+    bridge: Any, chunk: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    def export() -> Any:
+        return bridge.stream_weights_megatron_to_hf([model], CONFIG)
+
+    model = chunk(OUTPUT, weight=1)
+    with export_layout(mtp="packed"):
+        first = export()
+    with export_layout(mtp="per-expert", decoder="per-expert"):
+        second = export()
+    for exported, expected in ((first, ("packed", "packed")), (second, ("per-expert", "per-expert"))):
+        assert [pair.param_name for pair in exported] == ["lm_head.weight"]
+        chosen = current(bridge).layouts  # type: ignore[union-attr]
+        assert (chosen[Block.DECODER], chosen[Block.MTP]) == expected  # type: ignore[index]
+    assert not caplog.records
+
+
 @pytest.mark.parametrize("names", [{"decoder": "rows"}, {"mtp": "PACKED"}, {"mtp": ""}])
 def test_wrong_name_of_a_layout(names: dict[str, str]) -> None:
     with pytest.raises(ValueError, match="is not a valid ExpertLayout"), export_layout(**names):

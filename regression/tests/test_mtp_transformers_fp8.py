@@ -8,6 +8,7 @@ a multiple of 128, as in all published models, and wrong in a tiny model, which 
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,8 @@ def whole_blocks(preset: Preset) -> Geometry:
 
 def unquantized(name: str, make_checkpoint: MakeCheckpoint) -> Path:
     """Folder of the BF16 release of the same model, with its experts one by one."""
-    layouts = {"decoder_experts": "per-expert", "layout": "per-expert"} if PRESETS[name].is_moe else {}
+    experts = ("decoder_experts", "mtp_experts") if PRESETS[name].is_moe else ()
+    layouts: dict[str, Any] = dict.fromkeys(experts, "per-expert")
     return make_checkpoint(name.removesuffix("-fp8"), **layouts)
 
 

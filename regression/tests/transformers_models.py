@@ -9,7 +9,12 @@ import pytest
 Tensors = dict[str, Any]
 
 SCALE = "_scale_inv"
-NOTHING_LEFT = {"missing_keys": set(), "unexpected_keys": set(), "mismatched_keys": set(), "error_msgs": []}
+NOTHING_LEFT: dict[str, Any] = {
+    "missing_keys": set(),
+    "unexpected_keys": set(),
+    "mismatched_keys": set(),
+    "error_msgs": [],
+}
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,9 @@ class Adapter(Protocol):
         release: Its release.
         engine: Where the modules' parameters come from, such as a release of TransformerEngine.
 
-    An adapter that pads the vocabulary also has `vocab_divisor`, Megatron's `make_vocab_size_divisible_by`.
+    Two attributes may be left out. `vocab_divisor`, of an adapter that pads the vocabulary, is Megatron's
+    `make_vocab_size_divisible_by`. `refusals` are classes of exceptions by which the bridge says, before it
+    loads anything, that it cannot carry the checkpoint; the patch's own are known without it.
     """
 
     bridge: str

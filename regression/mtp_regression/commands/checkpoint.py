@@ -104,7 +104,7 @@ def generate(
     ] = None,
     fault: Annotated[str | None, typer.Option(help="Break it on purpose; `mtpkit faults` lists how.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the values.")] = 0,
-    values: Annotated[
+    value_range: Annotated[
         ValueRange, typer.Option(help="Values that a bridge can carry in BF16, or some that it must round.")
     ] = ValueRange.EXACT,
     sharding: Annotated[Sharding, typer.Option(help="Where the MTP tensors are.")] = Sharding.PUBLISHED,
@@ -129,7 +129,7 @@ def generate(
         text_only=text_only,
         variant=variant,
         seed=seed,
-        value_range=values,
+        value_range=value_range,
         sharding=sharding,
         shard_limit=shard_limit,
     )

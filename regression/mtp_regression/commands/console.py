@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from mtp_regression.ranks.parallel import Parallel
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -25,6 +27,14 @@ def fail(message: str) -> NoReturn:
     console = Console(stderr=True)
     console.print(f"mtpkit: {message}", style="bold red", highlight=False, soft_wrap=True, markup=False)
     raise typer.Exit(2) from None
+
+
+def read_parallel(text: str, option: str = "--parallel") -> Parallel:
+    """Read a parallel layout of the command line; another text is an error of it, with exit code 2."""
+    try:
+        return Parallel.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
 
 
 _SHOWN_FROM = 500_000_000  # bytes; less is written before a bar could be read

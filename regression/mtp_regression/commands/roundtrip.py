@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from mtp_regression.adapters import MEGATRON_BRIDGE, PATCHED_MEGATRON_BRIDGE
-from mtp_regression.commands.console import Json, fail
+from mtp_regression.commands.console import Json, fail, read_parallel
 from mtp_regression.ranks.devices import Device
 
 
@@ -30,7 +30,7 @@ def roundtrip(
         Device, typer.Option(help="gloo; NCCL, a GPU for each rank; or gloo with ranks that share GPUs.")
     ] = Device.CPU,
     time_limit: Annotated[float, typer.Option(help="Seconds a case may take.")] = 120.0,
-    report: Annotated[Path, typer.Option(help="Where the JSON report goes.")] = Path(
+    report_path: Annotated[Path, typer.Option("--report", help="Where the JSON report goes.")] = Path(
         "reports/roundtrip.json"
     ),
     compare: Annotated[
@@ -43,28 +43,29 @@ def roundtrip(
     Exits with 0 if every cell is exact but for declared exceptions, with 1 if not, and with 2 if it
     could not run.
     """
+    parallels = [read_parallel(text) for text in parallel or ()]
     try:
         from rich.console import Console
 
-        from mtp_regression.roundtrip import run  # imports torch
+        from mtp_regression.roundtrip.run import CannotRunError, round_trips  # imports torch
     except ModuleNotFoundError as error:
         fail(f"{error}; install the environment of a bridge, as CONTRIBUTING.md shows")
 
     try:
-        outcome = run.run(
+        report = round_trips(
             checkpoints=checkpoints or [],
-            parallels=parallel or [],
+            parallels=parallels,
             adapter=PATCHED_MEGATRON_BRIDGE if patched else adapter,
             device=device,
             time_limit=time_limit,
-            report_path=report,
+            report_path=report_path,
             compare_path=compare,
             console=Console(stderr=as_json),
         )
-    except run.CannotRunError as error:
+    except CannotRunError as error:
         fail(str(error))
-    if outcome is None:  # a rank that torchrun or Slurm started, and not the first
+    if report is None:  # a rank that torchrun or Slurm started, and not the first
         return
     if as_json:
-        print(json.dumps(outcome))
-    raise typer.Exit(0 if outcome["passed"] else 1)
+        print(json.dumps(report))
+    raise typer.Exit(0 if report["passed"] else 1)

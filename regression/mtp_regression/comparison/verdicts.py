@@ -19,6 +19,7 @@ class Verdict(StrEnum):
         MISSING: A tensor of the source that is not there.
         WRONG: Other values, or another shape.
         POISONED: NaN where the source has none: never loaded.
+        REFUSED: The bridge refused the checkpoint, with an error of its own, before anything was loaded.
         CRASH_EXPORT: The bridge raised an error, or did not end, while it exported.
         CRASH_IMPORT: The same while it built the model or loaded it.
     """
@@ -31,6 +32,7 @@ class Verdict(StrEnum):
     MISSING = "missing"
     WRONG = "wrong"
     POISONED = "poisoned"
+    REFUSED = "refused"
     CRASH_EXPORT = "crash-export"
     CRASH_IMPORT = "crash-import"
 
@@ -50,11 +52,25 @@ class Finding:
     """A tensor that is not exact.
 
     Attributes:
-        tensor: Its name; the source's name where the source has it.
+        tensor: Its name: the checkpoint's, or for a parameter Megatron-Core's.
         verdict: What became of it.
         detail: Where it differs first, and how.
+        rank: The rank that holds it; None for an exported tensor, which all ranks have.
+        chunk: The model chunk on the rank that it is a parameter of; None for an exported tensor.
     """
 
     tensor: str
     verdict: Verdict
     detail: str = ""
+    rank: int | None = None
+    chunk: int | None = None
+
+    @property
+    def order(self) -> tuple[int, int, str]:
+        """By rank, model chunk and name."""
+        return self.rank or 0, self.chunk or 0, self.tensor
+
+    def __str__(self) -> str:
+        places = {"rank": self.rank, "chunk": self.chunk}
+        where = "".join(f"{what} {number}, " for what, number in places.items() if number is not None)
+        return f"{where}{self.tensor}: {self.detail or self.verdict}"

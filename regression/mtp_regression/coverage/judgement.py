@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from mtp_checkpoint.layouts.expert_layout import PACKED_TENSORS
 from mtp_regression.ranks.parallel import Coordinates, Parallel
@@ -49,12 +49,6 @@ class RankParameters:
     place: Coordinates
     parameters: list[Parameter]
     strays: int = 0
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> RankParameters:
-        """Read what `dataclasses.asdict` and JSON made of it."""
-        parameters = [Parameter(*values) for values in fields["parameters"]]
-        return cls(fields["rank"], Coordinates(**fields["place"]), parameters, fields["strays"])
 
 
 class Piece(NamedTuple):

@@ -13,7 +13,6 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 from unittest import mock
@@ -24,7 +23,7 @@ from torch.overrides import TorchFunctionMode
 from torch.testing._internal.distributed.fake_pg import FakeStore  # registers the backend
 
 import mtp_bridge_patch
-from mtp_bridge_patch.upstream.bridges import keys_of
+from mtp_bridge_patch.upstream.mappings import keys_of
 from mtp_regression.coverage.judgement import Parameter, RankParameters
 from mtp_regression.ranks import run as ranks
 from mtp_regression.ranks.parallel import Parallel
@@ -64,31 +63,29 @@ def parameter_tasks(
         processes = min(2, len(os.sched_getaffinity(0)))
     shares = ranks.run(
         _share,
-        str(checkpoint),
-        str(parallel),
-        patched,
+        *(checkpoint, parallel, patched),
         world_size=min(processes, parallel.ranks),
         time_limit=time_limit,
         log_folder=log_folder,
         preload=[ADAPTER],
     )
-    found = [RankParameters.from_json(fields) for share in shares for fields in share]
+    found: list[RankParameters] = [rank for share in shares for rank in share]
     return sorted(found, key=lambda rank: rank.rank)
 
 
-def _share(world: World, checkpoint: str, parallel_text: str, patched: bool) -> list[dict[str, Any]]:
-    """Build the ranks that fall to one process, as JSON."""
+def _share(world: World, checkpoint: Path, parallel: Parallel, patched: bool) -> list[RankParameters]:
+    """Build the ranks that fall to one process."""
     from mtp_regression.adapters import megatron_bridge  # imports Megatron
 
     leave(world)  # the processes' group, once all are in it; what follows is each rank's
     if patched:
         mtp_bridge_patch.apply()
-    parallel = Parallel.parse(parallel_text)
-    auto = cast(Any, megatron_bridge).AutoBridge.from_hf_pretrained(checkpoint, torch_dtype=torch.bfloat16)
+    bridge = cast(Any, megatron_bridge).AutoBridge
+    auto = bridge.from_hf_pretrained(str(checkpoint), torch_dtype=torch.bfloat16)
     share = []
     for rank in range(world.rank, parallel.ranks, world.size):
         with _alone(rank, parallel.ranks):
-            share.append(asdict(_build(auto, rank, parallel)))
+            share.append(_build(auto, rank, parallel))
         gc.collect()
     return share
 

@@ -13,6 +13,8 @@ from typing import Annotated
 
 import typer
 
+from mtp_regression.commands.console import read_parallel
+
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
 )
@@ -96,8 +98,8 @@ def te_parity(
     for name in preset or ():
         if name not in names:
             raise typer.BadParameter(f"{name!r} is none of {', '.join(names)}", param_hint="--preset")
-    grid = [_parallel(text, "--parallel") for text in parallel or map(str, GRID)]
-    raise typer.Exit(run.main(preset or names, grid, folder))
+    grid = [read_parallel(text) for text in parallel or ()]
+    raise typer.Exit(run.main(preset or names, grid or GRID, folder))
 
 
 @app.command(hidden=True)
@@ -110,7 +112,7 @@ def te_parity_dump(
     """List the parameters of every case under one engine; `te-parity` runs this for each."""
     from mtp_regression.maintenance.te_parity.dump import dump
 
-    dump(engine, preset, parallel, folder)
+    dump(engine, preset, [read_parallel(text) for text in parallel], folder)
 
 
 @app.command()
@@ -134,7 +136,7 @@ def bench_roundtrip(
     """Time the same cases under plain torchrun and under the kit's fork server."""
     from mtp_regression.maintenance.bench.roundtrip import PARALLELS, main
 
-    main([_parallel(text, "PARALLEL") for text in parallel or PARALLELS])
+    main([read_parallel(text, "PARALLEL") for text in parallel or ()] or PARALLELS)
 
 
 @app.command()
@@ -157,7 +159,7 @@ def fuzz(
         if name not in READERS:
             raise typer.BadParameter(f"{name!r} is none of {', '.join(READERS)}", param_hint="READER")
     if file is None:
-        raise typer.Exit(run.run(readers or list(READERS), seconds, jobs))
+        raise typer.Exit(run.fuzz_all(readers or list(READERS), seconds, jobs))
     if len(readers or ()) != 1:
         raise typer.BadParameter("it needs one READER", param_hint="--input")
     raise typer.Exit(run.reproduce((readers or [""])[0], file.read_bytes()))
@@ -196,13 +198,3 @@ def print_map() -> None:
         typer.echo(f"{error}; it is in the environment of `nox -s lint`", err=True)
         raise typer.Exit(2) from None
     raise typer.Exit(code)
-
-
-def _parallel(text: str, hint: str) -> str:
-    """Return a parallel layout as `Parallel` writes it; another text is an error of the command line."""
-    from mtp_regression.ranks.parallel import Parallel
-
-    try:
-        return str(Parallel.parse(text))
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint=hint) from None

@@ -42,16 +42,16 @@ def check(expected: Mapping[str, Recipe], parameters: Iterable[tuple[str, RawTen
         sequential |= _SEQUENTIAL.search(name) is not None
         key = _SEQUENTIAL.sub(r".experts.\2.weight\1", name)
         if key in seen:
-            findings.append(Finding(name, Verdict.UNEXPECTED, "came more than once"))
+            findings.append(_finding(name, Verdict.UNEXPECTED, "came more than once"))
         elif key not in expected:
-            findings.append(Finding(name, Verdict.UNEXPECTED, "no parameter of this name is expected"))
+            findings.append(_finding(name, Verdict.UNEXPECTED, "no parameter of this name is expected"))
         else:
             findings += _compare(name, expected[key], parameter)
         seen.add(key)
     for key in expected.keys() - seen:
         name = _GROUPED.sub(r".experts.local_experts.\2.\1.weight", key) if sequential else key
-        findings.append(Finding(name, Verdict.MISSING, "the model has no such parameter"))
-    return sorted(findings, key=lambda finding: finding.tensor)
+        findings.append(_finding(name, Verdict.MISSING, "the model has no such parameter"))
+    return sorted(findings, key=lambda finding: finding.order)
 
 
 def _compare(name: str, recipe: Recipe, parameter: RawTensor) -> list[Finding]:
@@ -59,7 +59,15 @@ def _compare(name: str, recipe: Recipe, parameter: RawTensor) -> list[Finding]:
         verdict, detail = compare_tensor(RawTensor.from_array(recipe()), parameter)
     except AbsentError as error:
         verdict, detail = Verdict.MISSING, str(error)
-    return [] if verdict is Verdict.EXACT else [Finding(name, verdict, detail)]
+    return [] if verdict is Verdict.EXACT else [_finding(name, verdict, detail)]
+
+
+def _finding(name: str, verdict: Verdict, detail: str) -> Finding:
+    """Make a finding of a parameter that is named "{chunk}/{Megatron-Core's name}", as it should be."""
+    chunk, _, tensor = name.partition("/")
+    if not chunk.isdecimal():
+        return Finding(name, verdict, detail)
+    return Finding(tensor, verdict, detail, chunk=int(chunk))
 
 
 _SEQUENTIAL = re.compile(r"\.experts\.local_experts\.(\d+)\.(linear_fc[12])\.weight$")

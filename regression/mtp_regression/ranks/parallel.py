@@ -89,5 +89,5 @@ GRID = (
 )
 """The parallel layouts of the main job; each divides the tiny geometry."""
 
-DENSE_GRID = tuple(layout for layout in GRID if layout.ep == layout.etp == 1)
+DENSE_GRID = tuple(parallel for parallel in GRID if parallel.ep == parallel.etp == 1)
 """Those that a dense model can have: it has no experts to share."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import faulthandler
 import fcntl
-import json
 import multiprocessing
 import os
 import pickle
@@ -14,7 +13,7 @@ import sys
 import traceback
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 import torch
 
@@ -40,8 +39,34 @@ class Job:
     environment: dict[str, str]  # the fork server has only that of its own start
 
     def file(self, rank: int, what: Literal["result", "error", "stack"]) -> Path:
-        """Where a rank leaves its result (JSON), its traceback or its stack (text)."""
+        """Where a rank leaves its result or a `Raised` (both pickled), or its stack (text)."""
         return self.folder / f"{rank}.{what}"
+
+
+class Raised(NamedTuple):
+    """An exception that a rank raised, as text: its class need not be importable elsewhere.
+
+    Attributes:
+        exception: Name of its class, with the module unless it is one of Python's own.
+        message: What it says.
+        traceback: Its traceback.
+    """
+
+    exception: str
+    message: str
+    traceback: str
+
+    @classmethod
+    def of(cls, error: BaseException) -> Raised:
+        """Describe the exception that is being handled."""
+        kind = type(error)
+        module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+        text = traceback.format_exc()
+        try:
+            message = str(error)
+        except Exception:  # of the exception's own making; the traceback says so
+            message = ""
+        return cls(f"{module}{kind.__qualname__}", message, text)
 
 
 def live(rank: int, job: Job) -> None:
@@ -74,14 +99,14 @@ def live(rank: int, job: Job) -> None:
                 os.sched_setaffinity(0, {cpus[rank % len(cpus)]})
         world = World(rank, job.size, rank, job.device, f"file://{job.folder}/store")
         join(world, timedelta(seconds=2 * job.time_limit))
-        result = json.dumps(function(world, *args))
+        result = pickle.dumps(function(world, *args))
         leave(world)
-        job.file(rank, "result").write_text(result)
+        job.file(rank, "result").write_bytes(result)
         code = 0
-    except BaseException:
-        text = traceback.format_exc()
-        job.file(rank, "error").write_text(text)
-        sys.stderr.write(text)
+    except BaseException as error:
+        raised = Raised.of(error)
+        job.file(rank, "error").write_bytes(pickle.dumps(raised))
+        sys.stderr.write(raised.traceback)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # at once: the connections' end tells the other ranks

@@ -6,7 +6,6 @@ fresh interpreter, because CUDA cannot be used after a fork.
 
 from __future__ import annotations
 
-import json
 import linecache
 import multiprocessing
 import os
@@ -25,7 +24,7 @@ import torch.multiprocessing
 
 from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.fork_server import PreloadError, starting, warm
-from mtp_regression.ranks.process import Job, live
+from mtp_regression.ranks.process import Job, Raised, live
 from mtp_regression.ranks.world import World
 
 if TYPE_CHECKING:
@@ -56,16 +55,18 @@ class RankError(RuntimeError):
     Attributes:
         rank: The rank that failed first; after a time-out, the first that does not wait for another rank.
         kind: The rank "raised" an exception, "died" without one, or did not end in time ("timeout").
+        exception: Name of the class of the exception that it raised, with the module; empty without one.
+        message: What that exception says; without one, in a sentence how the rank ended.
         traceback: The exception's traceback; the end of the log; the stack.
         logs: Every rank's log file, in rank order.
     """
 
-    def __init__(self, headline: str, rank: int, kind: Kind, traceback: str, logs: Sequence[Path]) -> None:
+    def __init__(self, headline: str, rank: int, kind: Kind, raised: Raised, logs: Sequence[Path]) -> None:
         names = "\n".join(f"  rank {number}: {log}" for number, log in enumerate(logs))
-        super().__init__(f"{headline}\n\n{traceback.strip()}\n\nlogs:\n{names}")
+        super().__init__(f"{headline}\n\n{raised.traceback.strip()}\n\nlogs:\n{names}")
         self.rank = rank
         self.kind = kind
-        self.traceback = traceback
+        self.exception, self.message, self.traceback = raised
         self.logs = tuple(logs)
 
 
@@ -84,7 +85,7 @@ def run(
     process, even if it is killed. Ranks have this process's module path, working folder and environment.
 
     Args:
-        function: A function of an importable module; its result must be fit for JSON.
+        function: A function of an importable module; its result is pickled, to be taken apart here.
         args: Its arguments; pickled.
         world_size: Number of ranks.
         time_limit: Seconds that the ranks may take, without the start of the fork server.
@@ -127,7 +128,8 @@ def run(
         finally:
             # After an interrupt during the start, some ranks are only in the list of children.
             _kill({*ranks, *multiprocessing.active_children()} - others)
-        return [json.loads(job.file(rank, "result").read_text()) for rank in range(world_size)]
+        results = [job.file(rank, "result").read_bytes() for rank in range(world_size)]
+        return [pickle.loads(result) for result in results]  # noqa: S301 - made by processes started here
 
 
 def _wait(ranks: Sequence[BaseProcess], job: Job) -> None:
@@ -156,7 +158,7 @@ class _Failure:
     rank: int
     kind: Kind
     how: str
-    text: str
+    raised: Raised
     echo: bool  # it only says that another rank has gone
     when: int  # nanoseconds
 
@@ -164,20 +166,21 @@ class _Failure:
     def of(cls, rank: int, exit_code: int | None, job: Job) -> _Failure:
         error = job.file(rank, "error")
         if error.exists():
-            text = error.read_text()
-            return cls(rank, "raised", "raised", text, bool(_ECHO.search(text)), error.stat().st_mtime_ns)
+            raised: Raised = pickle.loads(error.read_bytes())  # noqa: S301 - as a result is
+            echo = bool(_ECHO.search(raised.traceback))
+            return cls(rank, "raised", "raised", raised, echo, error.stat().st_mtime_ns)
         died_of = signal.Signals(-exit_code) if exit_code and exit_code < 0 else None
         how = f"died of {died_of.name}" if died_of else f"left without a result, with exit code {exit_code}"
         lines = job.logs[rank].read_text(errors="replace").splitlines() if job.logs[rank].exists() else []
         tail = "\n".join(lines[-_TAIL_LINES:]) or "(it is empty)"
         # NCCL's watchdog aborts a process whose peer has gone.
         echo = died_of == signal.SIGABRT and bool(_ECHO.search(tail))
-        return cls(rank, "died", how, f"the end of its log:\n{tail}", echo, time.time_ns())
+        said = Raised("", f"rank {rank} of {job.size} {how}", f"the end of its log:\n{tail}")
+        return cls(rank, "died", how, said, echo, time.time_ns())
 
     def error(self, job: Job) -> RankError:
-        return RankError(
-            f"rank {self.rank} of {job.size} {self.how}", self.rank, self.kind, self.text, job.logs
-        )
+        headline = f"rank {self.rank} of {job.size} {self.how}"
+        return RankError(headline, self.rank, self.kind, self.raised, job.logs)
 
 
 def _timed_out(pids: dict[int, int | None], job: Job) -> RankError:
@@ -205,7 +208,7 @@ def _timed_out(pids: dict[int, int | None], job: Job) -> RankError:
     else:
         headline += "each waited for another rank"
     text = "\n\n".join(f"rank {rank}:\n{stacks[rank].strip() or '(gave no stack)'}" for rank in shown)
-    return RankError(headline, shown[0], "timeout", text, job.logs)
+    return RankError(headline, shown[0], "timeout", Raised("", headline, text), job.logs)
 
 
 def _named(ranks: Sequence[int]) -> str:

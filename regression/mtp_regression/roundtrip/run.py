@@ -30,6 +30,7 @@ from mtp_regression.roundtrip.differences import compare_reports, read_report
 from mtp_regression.roundtrip.judge import Record, judge, report_of
 from mtp_regression.roundtrip.launch import StartedRanks, run_as_rank, run_case
 from mtp_regression.roundtrip.terminal import cell_text, show
+from mtp_regression.roundtrip.traces import take_in
 
 MAIN_JOB = ("qwen3.5-35b-a3b", "qwen3.6-35b-a3b")
 """Presets whose tiny checkpoints are taken when none is named: MTP experts per expert, and packed."""
@@ -39,10 +40,10 @@ class CannotRunError(RuntimeError):
     """The run cannot take place; the message says what it needs."""
 
 
-def run(
+def round_trips(
     *,
     checkpoints: Sequence[Path],
-    parallels: Sequence[str],
+    parallels: Sequence[Parallel],
     adapter: str,
     device: Device,
     time_limit: float,
@@ -73,18 +74,18 @@ def run(
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
         world = external_world(device)
-        layouts = [Parallel.parse(text) for text in parallels] or list(GRID)
         for checkpoint in checkpoints:
             read_folder(checkpoint)
         earlier = compare_path and read_report(compare_path)
     except (CheckpointError, ValueError) as error:
         raise CannotRunError(str(error)) from None
-    chosen = [layout for layout in layouts if _fits(layout, device, world)]
-    not_run = [str(layout) for layout in layouts if layout not in chosen]
+    wanted = parallels or GRID
+    chosen = [parallel for parallel in wanted if _fits(parallel, device, world)]
+    not_run = [str(parallel) for parallel in wanted if parallel not in chosen]
     if not chosen or (parallels and not_run):
         raise CannotRunError(f"there are not the ranks or GPUs for {', '.join(not_run)}")
     with _folders(checkpoints) as folders:
-        cases = [Case(adapter, folder, layout) for folder in folders for layout in chosen]
+        cases = [Case(adapter, folder, parallel) for folder in folders for parallel in chosen]
         try:
             ran: _Ran | None
             if world is not None:
@@ -114,15 +115,15 @@ def run(
     return report
 
 
-def _fits(layout: Parallel, device: Device, world: World | None) -> bool:
+def _fits(parallel: Parallel, device: Device, world: World | None) -> bool:
     if world is not None:
-        return layout.ranks == world.size
+        return parallel.ranks == world.size
     if not device.on_gpu:
         return True
     gpus: int = torch.cuda.device_count()
     if not gpus:
         raise CannotRunError(f"device {device} needs a GPU, and there is none; run it with --device cpu")
-    return device is Device.CUDA_SHARED or layout.ranks <= gpus
+    return device is Device.CUDA_SHARED or parallel.ranks <= gpus
 
 
 @contextmanager
@@ -187,7 +188,7 @@ def _run_in_world(world: World, cases: Sequence[Case], report_path: Path) -> _Ra
         run_as_rank(world, case, folder)
         if world.rank == 0:
             evidence = Evidence(seconds=time.perf_counter() - case_start)
-            evidence.read(folder, world.size)
+            take_in(evidence, folder, world.size)
             found += judge(case, evidence, declared)
     if world.rank != 0:
         return None

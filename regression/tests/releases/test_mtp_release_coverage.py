@@ -14,7 +14,7 @@ EXPERTS = "language_model.mtp.layers.0.mtp_model_layer.mlp.experts"
 
 
 def coverage(preset_name: str, *options: str) -> tuple[int, dict[str, Any]]:
-    command = ["coverage", preset_name, "--scale", "tiny", "--ep", "2", *options, "--json"]
+    command = ["coverage", preset_name, "--scale", "tiny", "--parallel", "ep2", *options, "--json"]
     result = CliRunner().invoke(app, command, catch_exceptions=False)
     assert result.stdout, result.stderr
     return result.exit_code, json.loads(result.stdout)
