@@ -74,10 +74,10 @@ def parameter_tasks(
 
 
 def _share(world: World, checkpoint: Path, parallel: Parallel, patched: bool) -> list[RankParameters]:
-    """Build the ranks that fall to one process."""
+    """Build the ranks that one process is responsible for."""
     from mtp_regression.adapters import megatron_bridge  # imports Megatron
 
-    leave(world)  # the processes' group, once all are in it; what follows is each rank's
+    leave(world)  # the group of the processes, once all have joined it; each rank makes its own
     if patched:
         mtp_bridge_patch.apply()
     bridge = cast(Any, megatron_bridge).AutoBridge
