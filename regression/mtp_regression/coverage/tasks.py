@@ -74,10 +74,10 @@ def parameter_tasks(
 
 
 def _share(world: World, checkpoint: Path, parallel: Parallel, patched: bool) -> list[RankParameters]:
-    """Build the ranks that fall to one process."""
+    """Build the ranks that one process is responsible for."""
     from mtp_regression.adapters import megatron_bridge  # imports Megatron
 
-    leave(world)  # the processes' group, once all are in it; what follows is each rank's
+    leave(world)  # the group of the processes, once all have joined it; each rank makes its own
     if patched:
         mtp_bridge_patch.apply()
     bridge = cast(Any, megatron_bridge).AutoBridge
@@ -152,7 +152,7 @@ def parameters_of(auto: Any, chunks: list[Any]) -> tuple[list[Parameter], int]:
     tasks = [task for task in auto.get_conversion_tasks(chunks) if task is not None]
     keys = {task.global_param_name: keys_of(task.mapping) for task in tasks}
     experts = {task.global_param_name: _expert(task.mapping) for task in tasks}
-    # By identity: whatever name a task goes by, this is the tensor that it fills.
+    # By identity, not by name: this is the tensor that a task fills, whatever it calls it.
     fills = Counter(id(task.param_weight) for task in tasks if task.megatron_module is not None)
 
     models = model_bridge.unwrap_model(chunks)

@@ -63,7 +63,7 @@ def _compare(name: str, recipe: Recipe, parameter: RawTensor) -> list[Finding]:
 
 
 def _finding(name: str, verdict: Verdict, detail: str) -> Finding:
-    """Make a finding of a parameter that is named "{chunk}/{Megatron-Core's name}", as it should be."""
+    """Make a finding; a name "{chunk}/{Megatron-Core's name}" becomes two fields, any other stays whole."""
     chunk, _, tensor = name.partition("/")
     if not chunk.isdecimal():
         return Finding(name, verdict, detail)

@@ -5,9 +5,10 @@ TransformerEngine fuses the two (`TELayerNormColumnParallelLinear` of
 `megatron.core.extensions.transformer_engine`). Norms are whole on every rank and scale by 1 + w, in the
 checkpoint as in Megatron-Core (`layernorm_zero_centered_gamma`); `out_norm` is the exception.
 
-Docstrings give shapes at TP 1 and ETP 1: H is `hidden_size`, I the `intermediate_size` of the MLP or expert,
-E the number of experts. Column-parallel weights are cut along the first axis, row-parallel ones along the
-second. All values are BF16.
+Docstrings give shapes at TP 1 and ETP 1: H is `hidden_size`, I the intermediate size of an MLP or expert, E
+the number of experts. Column-parallel weights are cut along the first axis, row-parallel ones along the
+second. `linear_fc1` of an MLP or expert is [2 * I, H], gate rows before up rows, column-parallel;
+`linear_fc2` is [H, I], row-parallel. All values are BF16.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ def layer_parameters(layer: Layer, source: Source, placement: Placement) -> Reci
         yield "mlp.linear_fc1.layer_norm_weight", norm
         yield from prefixed("mlp.", _gated_unit(layer.source + "mlp.", sharded))
         return
-    # The router reads the normed states too, so here the norm stands alone.
+    # The router takes the normed states too, so here the norm is a module of its own.
     yield "pre_mlp_layernorm.weight", norm
     yield from prefixed("mlp.", _mixture(layer.source + "mlp.", sharded))
     yield from prefixed("mlp.experts.", _routed_experts(layer.place, source, placement))

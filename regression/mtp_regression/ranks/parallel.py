@@ -90,4 +90,4 @@ GRID = (
 """The parallel layouts of the main job; each divides the tiny geometry."""
 
 DENSE_GRID = tuple(parallel for parallel in GRID if parallel.ep == parallel.etp == 1)
-"""Those that a dense model can have: it has no experts to share."""
+"""Those of `GRID` without expert parallelism, for dense models."""

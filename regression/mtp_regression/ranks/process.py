@@ -39,7 +39,7 @@ class Job:
     environment: dict[str, str]  # the fork server has only that of its own start
 
     def file(self, rank: int, what: Literal["result", "error", "stack"]) -> Path:
-        """Where a rank leaves its result or a `Raised` (both pickled), or its stack (text)."""
+        """Return the path of a rank's result or `Raised` (both pickled), or of its stack (text)."""
         return self.folder / f"{rank}.{what}"
 
 
@@ -47,8 +47,8 @@ class Raised(NamedTuple):
     """An exception that a rank raised, as text: its class need not be importable elsewhere.
 
     Attributes:
-        exception: Name of its class, with the module unless it is one of Python's own.
-        message: What it says.
+        exception: Name of its class, such as "ValueError", or with its module unless that is `builtins`.
+        message: Its message; "" if it cannot be converted to text.
         traceback: Its traceback.
     """
 
@@ -64,7 +64,7 @@ class Raised(NamedTuple):
         text = traceback.format_exc()
         try:
             message = str(error)
-        except Exception:  # of the exception's own making; the traceback says so
+        except Exception:  # raised by the exception's own __str__; the traceback shows it
             message = ""
         return cls(f"{module}{kind.__qualname__}", message, text)
 
@@ -88,14 +88,14 @@ def live(rank: int, job: Job) -> None:
     code = 1
     try:
         function, args = pickle.loads(job.payload)  # noqa: S301 - made by the process that started this one
-        # All ranks are on this machine; a network that it may lack must not be looked for.
+        # All ranks are on this machine, which may have no network: use the loopback interface.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
         if not job.device.on_gpu:
             torch.set_num_threads(1)
             cpus = sorted(os.sched_getaffinity(0))
             if job.size > len(cpus):
-                # Ranks that must share a core are not moved about: a collective wakes its thread there.
+                # Pin ranks that must share a core, so that a collective wakes its thread on the same core.
                 os.sched_setaffinity(0, {cpus[rank % len(cpus)]})
         world = World(rank, job.size, rank, job.device, f"file://{job.folder}/store")
         join(world, timedelta(seconds=2 * job.time_limit))

@@ -50,14 +50,14 @@ _FRAME = re.compile(r'File "(?P<file>.+)", line (?P<line>\d+) in ')
 
 
 class RankError(RuntimeError):
-    """A rank failed, and the run with it.
+    """A rank failed, and so did the run.
 
     Attributes:
         rank: The rank that failed first; after a time-out, the first that does not wait for another rank.
         kind: The rank "raised" an exception, "died" without one, or did not end in time ("timeout").
-        exception: Name of the class of the exception that it raised, with the module; empty without one.
-        message: What that exception says; without one, in a sentence how the rank ended.
-        traceback: The exception's traceback; the end of the log; the stack.
+        exception: Class of the exception that it raised, as `Raised.exception`; "" if it raised none.
+        message: The exception's message; if it raised none, how the rank ended.
+        traceback: The exception's traceback; if it raised none, the end of the log or the ranks' stacks.
         logs: Every rank's log file, in rank order.
     """
 
@@ -126,7 +126,7 @@ def run(
                 ).processes
             _wait(ranks, job)
         finally:
-            # An interrupt while they start leaves ranks that only the list of children knows.
+            # After an interrupt during the start, some ranks are only in the list of children.
             _kill({*ranks, *multiprocessing.active_children()} - others)
         results = [job.file(rank, "result").read_bytes() for rank in range(world_size)]
         return [pickle.loads(result) for result in results]  # noqa: S301 - made by processes started here
