@@ -63,6 +63,15 @@ def test_mtp_and_decoder_experts_follow_the_checkpoint(
     assert not any(getattr(mapping, "transpose_on_export", False) for mapping in experts)
 
 
+def test_packed_experts_in_fp8_have_no_mapping(bridge: Any, checkpoint: Make) -> None:
+    """Or a load without the fix that refuses them would take their E4M3 numbers for weights."""
+    scales = [key + "_scale_inv" for key in MTP_CHECKPOINT["packed"]]
+    keys = (*DECODER_CHECKPOINT["packed"], *MTP_CHECKPOINT["packed"], *scales)
+    mappings = bridge.build_conversion_tasks(checkpoint(*keys), [])
+    names = {name.megatron_param for name in mappings if ".mlp.experts." in name.megatron_param}
+    assert names == expected(DECODER, DECODER_KEY, "packed").keys()
+
+
 def test_other_mappings_stay_behind_the_experts(bridge: Any, checkpoint: Make) -> None:
     others = [
         mapping.megatron_param

@@ -80,6 +80,22 @@ def test_headers_are_read_once_a_load(
     assert read == [checkpoint.state.source.path]
 
 
+@pytest.mark.parametrize("block", ["MTP", "decoder"])
+def test_packed_experts_are_refused(bridge: Any, stored: Callable[[Tensors], Any], block: str) -> None:
+    prefix = "mtp." if block == "MTP" else "model.language_model."
+    packed: Tensors = {}
+    for name, rows, columns in (("gate_up", 3, 1), ("down", 1, 2)):
+        key = f"{prefix}layers.0.mlp.experts.{name}_proj"
+        packed[key] = ("F8_E4M3", (2, rows * 128, columns * 128))
+        packed[key + "_scale_inv"] = ("BF16", (2, rows, columns))
+    with pytest.raises(mtp_bridge_patch.LayoutError) as caught:
+        bridge.load_weights_hf_to_megatron(stored(packed), [])
+    assert caught.value.problems == (
+        f"{block}: experts are fp8-packed, which cannot be loaded; dequantize them or store them one by one",
+    )
+    assert not hasattr(bridge, "broadcast")  # nothing was loaded
+
+
 def test_other_dtypes_need_no_scale(bridge: Any, stored: Callable[[Tensors], Any]) -> None:
     assert bridge.load_weights_hf_to_megatron(stored({"lm_head.weight": ("BF16", (4, 4))}), [])
 

@@ -70,6 +70,22 @@ def test_padded_vocabulary(q36: Path) -> None:
         assert not held["0/" + name][256:].any()
 
 
+def test_packed_experts_in_fp8_are_dequantized(make_checkpoint: MakeCheckpoint) -> None:
+    """An expert's scales are a slice of a tensor; 272 rows of gate and up are blocks of 128, 128 and 16."""
+    layout = {"mtp_experts": "fp8-packed", "decoder_experts": "fp8-packed"}
+    folder = make_checkpoint("qwen3.6-35b-a3b-fp8", **layout)
+    source, held = stored(folder), expected(folder, *ONE)
+    for prefix, name in (("mtp.layers.0.", "mtp.layers.0."), (TEXT + "layers.3.", "decoder.layers.3.")):
+        for key, linear in (("gate_up_proj", "linear_fc1"), ("down_proj", "linear_fc2")):
+            weight, scales = (source[f"{prefix}mlp.experts.{key}{suffix}"] for suffix in ("", "_scale_inv"))
+            array = held[f"0/{name}mlp.experts.{linear}.weight5"]
+            assert array.shape == weight.shape[1:]
+            for row, column in product((0, 127, 128, 135, 136, array.shape[0] - 1), (0, 127, 128, -1)):
+                block = scales[5, row // 128, column % array.shape[1] // 128]
+                value = weight[5, row, column].astype(np.float32) * block.astype(np.float32)
+                assert array[row, column] == value.astype(ml_dtypes.bfloat16)
+
+
 def test_fp8_is_dequantized(make_checkpoint: MakeCheckpoint) -> None:
     """Element by element: E4M3 times the scale of its block, in F32, rounded once to BF16."""
     folder = make_checkpoint("qwen3.6-35b-a3b-fp8")

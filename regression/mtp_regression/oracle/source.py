@@ -35,18 +35,23 @@ class Source:
         quantization = config.get("quantization_config", {})
         self._block: Sequence[int] = quantization.get("weight_block_size", PUBLISHED_BLOCK)
 
-    def weight(self, key: str) -> Array:
+    def weight(self, key: str, expert: int | None = None) -> Array:
         """Return a tensor in its stored shape, in BF16, the dtype of parameters; F32 is rounded to nearest.
 
         An FP8 weight [rows, columns] is multiplied in F32 by its block scales (see `dequantize`), which are
         under the key `{key}_scale_inv`, and then rounded once.
 
+        Args:
+            key: The tensor's key.
+            expert: Which expert's [rows, columns] to take of a tensor that holds all experts.
+
         Raises:
             AbsentError: The checkpoint has no such tensor, or no scales for it.
         """
-        array = self._array(key)
+        array = self._array(key, expert)
         if array.dtype == DTYPES["F8_E4M3"]:
-            array = dequantize(array, self._array(parse(key)._replace(scale=True).key), self._block)
+            scales = self._array(parse(key)._replace(scale=True).key, expert)
+            array = dequantize(array, scales, self._block)
         return array.astype(BF16, copy=False)
 
     def zero_centred(self, key: str) -> Array:
@@ -75,16 +80,17 @@ class Source:
         """
         gate_up, every_down = (layer._replace(projection=name).key for name in ("gate_up", "down"))
         if gate_up in self._tensors:
-            gate, up = np.split(self.weight(gate_up)[number], 2)
-            return gate, up, self.weight(every_down)[number]
+            gate, up = np.split(self.weight(gate_up, number), 2)
+            return gate, up, self.weight(every_down, number)
         single = layer._replace(expert=number)
         gate, up, down = (self.weight(single._replace(projection=name).key) for name in PROJECTIONS)
         return gate, up, down
 
-    def _array(self, key: str) -> Array:
+    def _array(self, key: str, expert: int | None = None) -> Array:
         if key not in self._tensors:
             raise AbsentError(f"the checkpoint has no {key}")
-        return self._tensors[key].array()
+        array = self._tensors[key].array()
+        return array if expert is None else array[expert]
 
 
 def dequantize(weight: Array, scales: Array, block: Sequence[int]) -> Array:

@@ -20,7 +20,7 @@ from mtp_bridge_patch.upstream.conversion import Conversion
 from mtp_bridge_patch.upstream.hooks import Export
 from mtp_checkpoint.errors import LayoutError
 from mtp_checkpoint.layouts.expert_layout import FP8_BLOCK as BLOCK
-from mtp_checkpoint.layouts.expert_layout import SCALE_SUFFIX, scale_shape
+from mtp_checkpoint.layouts.expert_layout import SCALE_SUFFIX, ExpertLayout, scale_shape
 from mtp_checkpoint.messages import listed
 
 _LARGEST = 448.0  # of E4M3
@@ -30,7 +30,7 @@ def _require_scales(conversion: Conversion) -> None:
     """Look for every scale before anything is loaded.
 
     Raises:
-        LayoutError: Scales are missing, or are not one number a block; lists all.
+        LayoutError: Experts are packed, or scales are missing or not one number a block; lists all.
     """
     missing, other = [], []
     for name, tensor in conversion.stored.items():
@@ -41,7 +41,13 @@ def _require_scales(conversion: Conversion) -> None:
             missing.append(name + SCALE_SUFFIX)
         elif scale.shape != scale_shape(tensor.shape):
             other.append(name + SCALE_SUFFIX)
-    problems = [f"scales missing: {listed(missing)}"] if missing else []
+    problems = [
+        f"{block}: experts are {layout}, which cannot be loaded; dequantize them or store them one by one"
+        for block, layout in (conversion.layouts or {}).items()
+        if layout is ExpertLayout.FP8_PACKED  # all experts would be dequantized for each of them
+    ]
+    if missing:
+        problems.append(f"scales missing: {listed(missing)}")
     if other:
         problems.append(f"scales that are not one for each block of {BLOCK} x {BLOCK}: {listed(other)}")
     if problems:
