@@ -41,6 +41,7 @@ FIXES: tuple[Fix, ...] = (
     export.FIX,
     layout_check.FIX,
 )
+"""All fixes, in the order in which they are installed."""
 
 
 @dataclass(frozen=True)
