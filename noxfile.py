@@ -104,10 +104,18 @@ def tests_release(session: nox.Session, release: str) -> None:
 
 @nox.session(python=PYTHON)
 def tests(session: nox.Session) -> None:
-    """Run the tests with the newest Megatron-Bridge, then those of the other releases with each."""
+    """Run the tests with the newest Megatron-Bridge, then those of the other releases with each.
+
+    Without arguments the branches that they cover are measured, in subprocesses and ranks too.
+    """
     install_release(session, DEFAULT_RELEASE)
-    session.run("pytest", "-n", "auto", *session.posargs)
-    if not session.posargs:
+    if session.posargs:
+        session.run("pytest", "-n", "auto", *session.posargs)
+    else:
+        session.run("coverage", "erase")
+        session.run("coverage", "run", "-m", "pytest", "-n", "auto")
+        session.run("coverage", "combine", "--quiet")
+        session.run("coverage", "report")
         for release in RELEASES:
             if release != DEFAULT_RELEASE:
                 session.notify(f"tests-{release}")
@@ -268,6 +276,8 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
+    for tests in ("fixtures/tests", "bridge_patch/tests", "regression/tests"):
+        session.run("mypy", tests)  # each has a conftest of its own
     session.run("lint-imports", "--no-cache")
     session.run(*MAINTENANCE, "map")
 

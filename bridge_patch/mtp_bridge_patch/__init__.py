@@ -31,8 +31,8 @@ if TYPE_CHECKING:  # the list of public names; `attach` reads it
     from mtp_checkpoint.errors import CheckpointError as CheckpointError
     from mtp_checkpoint.errors import LayoutError as LayoutError
     from mtp_checkpoint.inspection.inspection import inspect as inspect
+    from mtp_checkpoint.inspection.inspection import mtp_expert_layout as mtp_expert_layout
     from mtp_checkpoint.inspection.report import LayoutReport as LayoutReport
-    from mtp_checkpoint.layouts.detection import mtp_expert_layout as mtp_expert_layout
     from mtp_checkpoint.layouts.expert_layout import ExpertLayout as ExpertLayout
 else:
     __all__, __getattr__, __dir__ = attach(__name__)

@@ -1,9 +1,7 @@
 """The errors that the patch itself raises."""
 
 from collections.abc import Iterator, Sequence
-from typing import Any
 
-from mtp_checkpoint.errors import LayoutError
 from mtp_checkpoint.messages import listed
 
 
@@ -15,30 +13,42 @@ class SharedWeightsError(ValueError):
     """Copies of a weight that the checkpoint has once differ between MTP layers, as after training."""
 
 
-class IncompleteLoadError(LayoutError):
-    """A checkpoint lacks what the model needs; nothing has been loaded.
+class IncompleteLoadError(ValueError):
+    """Checkpoint and model do not fit each other; nothing has been loaded.
 
     Attributes:
-        problems: What is wrong, counted, with the first few names of each.
+        checkpoint: What messages call the checkpoint: its path, for example.
         missing: Keys that parameters need and the checkpoint lacks.
-        unmapped: Parameters that the bridge has no mapping of.
+        unmapped: Parameters that the bridge has no mapping of, whatever the checkpoint holds.
         unused: Keys that no parameter takes.
+        problems: All of these, counted, with the first few names of each.
     """
 
     def __init__(
         self, checkpoint: str, missing: Sequence[str], unmapped: Sequence[str], unused: Sequence[str]
     ) -> None:
-        super().__init__(checkpoint, list(_problems(missing, unmapped, unused)))
+        super().__init__(checkpoint, missing, unmapped, unused)
+        self.checkpoint = checkpoint
         self.missing, self.unmapped, self.unused = tuple(missing), tuple(unmapped), tuple(unused)
+        self.problems = tuple(_problems(missing, unmapped, unused))
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (self.checkpoint, self.missing, self.unmapped, self.unused)
+    def __str__(self) -> str:
+        lines = [f"{self.checkpoint} cannot be loaded whole:", *(f"  {text}" for text in self.problems)]
+        if self.missing:
+            lines.append("Take a checkpoint of this very model, or complete it (its index too).")
+        if self.unmapped:
+            lines.append(
+                "The bridge has no mapping of some parameters, which is no fault of the checkpoint: "
+                "take a release of Megatron-Bridge that has."
+            )
+        lines.append("With mtp_bridge_patch.loading(strict=False), what is not found stays as initialized.")
+        return "\n".join(lines)
 
 
 def _problems(missing: Sequence[str], unmapped: Sequence[str], unused: Sequence[str]) -> Iterator[str]:
     if missing:
         yield f"parameters need what is not there: {listed(missing)}"
     if unmapped:
-        yield f"the bridge has no mapping of parameters: {listed(unmapped)}"
+        yield f"the bridge has no mapping of {listed(unmapped, noun='parameter')}"
     if unused:
         yield f"no parameter takes: {listed(unused)}"

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 
 from mtp_bridge_patch.releases import is_at_least, public_release
+from mtp_bridge_patch.upstream.hooks import Hooks
 
 Install = Callable[[ModuleType], Callable[[], None]]
 """Changes a module, once it is imported, and returns what puts it back as it was."""
@@ -29,22 +30,22 @@ class Need(StrEnum):
     NOT_AVAILABLE = "not available"
 
 
-@dataclass(frozen=True, eq=False)
-class Fix:
-    """One change to Megatron-Bridge.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Fix(Hooks):
+    """One change to Megatron-Bridge: what it does at each hook, and what else it changes.
 
     Attributes:
         id: Short name.
         failure: The failure that it removes, in one sentence.
         fixed_since: First upstream release without the failure; None if there is none yet.
-        modules: Upstream modules that are changed, by their import names, and what changes each. One that a
-            release does not have is left out.
+        modules: Upstream modules that are changed beside the hooks, by their import names, and what changes
+            each. One that a release does not have is left out.
     """
 
     id: str
     failure: str
     fixed_since: str | None
-    modules: Mapping[str, Install]
+    modules: Mapping[str, Install] = MappingProxyType({})
 
     @property
     def releases(self) -> tuple[str, ...]:

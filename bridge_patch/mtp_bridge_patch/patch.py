@@ -11,10 +11,10 @@ from mtp_bridge_patch.fix import Fix, Install, Need
 from mtp_bridge_patch.fixes import (
     any_layer,
     contiguous_save,
+    expert_mappings,
+    expert_numbers,
     layout_check,
-    layout_switch,
     padded_vocabulary,
-    sequential_experts,
     stored_dtypes,
     strict_load,
     text_only,
@@ -24,24 +24,23 @@ from mtp_bridge_patch.fixes.config_only import export
 from mtp_bridge_patch.fixes.fp8 import fp8
 from mtp_bridge_patch.import_hook import after_import
 from mtp_bridge_patch.releases import installed_release
+from mtp_bridge_patch.upstream.saving import INSTALLERS
 
-# In the order in which they are applied: each wraps what those before it made. Text-only bridges come first,
-# to be changed like the others; the layout check last, to look at a checkpoint before anything else does.
 FIXES: tuple[Fix, ...] = (
     text_only.FIX,
-    layout_switch.FIX,
+    layout_check.FIX,
     any_layer.FIX,
-    sequential_experts.FIX,
+    expert_mappings.FIX,
+    expert_numbers.FIX,
     padded_vocabulary.FIX,
     contiguous_save.FIX,
     tied_embeddings.FIX,
     stored_dtypes.FIX,
-    fp8.FIX,
     strict_load.FIX,
+    fp8.FIX,
     export.FIX,
-    layout_check.FIX,
 )
-"""All fixes, in the order in which they are installed."""
+"""All fixes, in the order in which their hooks run."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +107,9 @@ def apply(*, only: Collection[str] | None = None, skip: Collection[str] = ()) ->
         for fix in status.applied:
             for module, install in fix.modules.items():
                 undo.callback(after_import(module, functools.partial(_install, install, undo)))
+        for module, install_hooks in INSTALLERS.items():  # last: bridges that a fix adds have the hooks too
+            install = functools.partial(install_hooks, fixes=status.applied)
+            undo.callback(after_import(module, functools.partial(_install, install, undo)))
     except BaseException:
         undo.close()
         raise

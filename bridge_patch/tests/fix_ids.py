@@ -2,15 +2,15 @@
 
 IDS = (
     "text-only",
-    "mtp-layout-switch",
+    "mtp-layout-check",
     "mtp-any-layer",
-    "mtp-sequential-experts",
+    "mtp-expert-mappings",
+    "expert-numbers",
     "padded-vocabulary",
     "contiguous-save",
     "tied-embeddings-vpp",
     "dtype-preserving-export",
-    "fp8-per-expert",
     "strict-load",
+    "fp8-per-expert",
     "config-only-export",
-    "mtp-layout-check",
 )

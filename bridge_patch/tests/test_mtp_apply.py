@@ -16,7 +16,8 @@ import pytest
 import mtp_bridge_patch
 import mtp_checkpoint
 from mtp_bridge_patch.fix import Need
-from mtp_bridge_patch.fixes.layout_switch import FIX
+from mtp_bridge_patch.fixes.expert_mappings import FIX
+from mtp_bridge_patch.upstream.methods import METHODS
 
 from .fix_ids import IDS
 
@@ -96,13 +97,20 @@ def test_apply_and_revert_are_idempotent(
     before = original()
     finders = list(sys.meta_path)
     assert mtp_bridge_patch.apply() is mtp_bridge_patch.apply()
-    # Changed by mtp-layout-switch, mtp-any-layer, mtp-sequential-experts, padded-vocabulary and
-    # dtype-preserving-export.
-    assert layers(import_bridge().Qwen35VLMoEBridge.mapping_registry) == 5
+    assert is_patched(import_bridge())
     mtp_bridge_patch.revert()
     mtp_bridge_patch.revert()
     assert original() == before
     assert sys.meta_path == finders
+
+
+@pytest.mark.parametrize("bridge", ["Qwen35VLMoEBridge", "Qwen35VLBridge", "Qwen35MoEBridge", "Qwen35Bridge"])
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_wrapped_once(
+    import_bridge: Callable[[], ModuleType], bridge: str, name: str
+) -> None:
+    mtp_bridge_patch.apply()
+    assert layers(getattr(getattr(import_bridge(), bridge), name)) == 1
 
 
 def test_patched_restores_what_was_there(import_bridge: Callable[[], ModuleType]) -> None:
@@ -153,7 +161,7 @@ def test_failing_install_fails_the_import(
 
 
 def test_importing_and_applying_import_nothing_else(site: Path) -> None:
-    packages = [str(Path(package.__file__).parents[1]) for package in (mtp_bridge_patch, mtp_checkpoint)]
+    packages = [str(Path(str(package.__file__)).parents[1]) for package in (mtp_bridge_patch, mtp_checkpoint)]
     code = (
         f"import sys; sys.path[:0] = {[str(site), *packages]!r}; import mtp_bridge_patch;"
         "before = set(sys.modules); mtp_bridge_patch.apply(); names = before | set(sys.modules);"
@@ -172,7 +180,7 @@ def test_only_and_skip_choose_fixes(import_bridge: Callable[[], ModuleType]) -> 
         with pytest.raises(RuntimeError, match="patched already, with mtp-layout-check; revert"):
             mtp_bridge_patch.apply()
     with mtp_bridge_patch.patched(skip=["mtp-layout-check"]):
-        assert mtp_bridge_patch.applied() == IDS[:-1]
+        assert mtp_bridge_patch.applied() == tuple(fix for fix in IDS if fix != "mtp-layout-check")
         assert is_patched(import_bridge())
     with mtp_bridge_patch.patched(only=["mtp-layout-check", "fp8-per-expert"], skip=["mtp-layout-check"]):
         assert mtp_bridge_patch.applied() == ("fp8-per-expert",)

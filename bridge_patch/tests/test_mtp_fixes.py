@@ -36,18 +36,13 @@ OF_A_BRIDGE = {
     "stream_weights_megatron_to_hf",
 }
 OTHERS = {
-    "auto_bridge.AutoBridge.save_hf_pretrained",
-    "base.PreTrainedBase.save_artifacts",
     "checkpointing._load_base_checkpoint",
     "config.ConfigContainer.to_yaml",
     "model_load_save.load_model_config",
 }
 VISION_LANGUAGE = ("qwen35_vl_bridge.Qwen35VLBridge", "qwen35_vl_bridge.Qwen35VLMoEBridge")
 TEXT = ("qwen35_bridge.Qwen35Bridge", "qwen35_bridge.Qwen35MoEBridge")
-OF_V04 = {
-    "model_bridge._megatron_local_name_to_global",
-    "model_bridge.extract_sort_key",
-}
+NAMING = {"_megatron_global_param_names_all_pp_ranks"}
 TIED = {"_broadcast_shared_embeddings"}
 
 
@@ -57,8 +52,8 @@ def methods(bridges: tuple[str, ...], names: set[str]) -> set[str]:
 
 # By their dotted names, all that the fixes replace of each release.
 REPLACED = {
-    "0.4.1": OTHERS | OF_V04 | methods(VISION_LANGUAGE, OF_A_BRIDGE | TIED),
-    "0.4.2": OTHERS | OF_V04 | methods(VISION_LANGUAGE, OF_A_BRIDGE | TIED),
+    "0.4.1": OTHERS | methods(VISION_LANGUAGE, OF_A_BRIDGE | TIED | NAMING),
+    "0.4.2": OTHERS | methods(VISION_LANGUAGE, OF_A_BRIDGE | TIED | NAMING),
     "0.5.1": OTHERS | methods(VISION_LANGUAGE + TEXT, OF_A_BRIDGE | TIED),
     "0.6.2": OTHERS | methods(VISION_LANGUAGE + TEXT, OF_A_BRIDGE),
 }
@@ -163,7 +158,7 @@ def test_fixes_import_neither_torch_nor_upstreams_dependencies(
     install_release: Callable[[str], Path],
 ) -> None:
     site = install_release("0.4.2")
-    packages = [str(Path(package.__file__).parents[1]) for package in (mtp_bridge_patch, mtp_checkpoint)]
+    packages = [str(Path(str(package.__file__)).parents[1]) for package in (mtp_bridge_patch, mtp_checkpoint)]
     names = [*MODULES, "megatron.bridge.models.qwen_vl.qwen35_vl_bridge"]
     code = (
         f"import sys, importlib; sys.path[:0] = {[str(site), *packages]!r}; import mtp_bridge_patch;"

@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 import mtp_bridge_patch
+from mtp_bridge_patch.upstream import conversion
+from mtp_checkpoint.files.index import CheckpointHeaders, read_checkpoint
 
 Tensors = dict[str, tuple[str, tuple[int, ...]]]
 
@@ -54,6 +56,28 @@ def stored(tmp_path: Path) -> Callable[[Tensors], SimpleNamespace]:
 
 def test_mtp_scales_for_every_block_are_taken(bridge: Any, stored: Callable[[Tensors], Any]) -> None:
     assert bridge.load_weights_hf_to_megatron(stored(WEIGHTS | SCALES), [])
+
+
+def test_headers_are_read_once_a_load(
+    install_release: Callable[[str], Path],
+    import_bridge: Callable[[], ModuleType],
+    stored: Callable[[Tensors], Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    install_release("0.6.2")
+    mtp_bridge_patch.apply()
+    read: list[Path] = []
+
+    def reads(path: Path) -> CheckpointHeaders:
+        read.append(path)
+        return read_checkpoint(path)
+
+    monkeypatch.setattr(conversion, "read_checkpoint", reads)
+    monkeypatch.setattr("mtp_checkpoint.inspection.inspection.read_checkpoint", read.append)
+    gate, up, down = WEIGHTS
+    checkpoint = stored({gate: ("BF16", (130, 256)), up: ("BF16", (130, 256)), down: ("BF16", (256, 130))})
+    assert import_bridge().Qwen35VLMoEBridge().load_weights_hf_to_megatron(checkpoint, [])
+    assert read == [checkpoint.state.source.path]
 
 
 def test_other_dtypes_need_no_scale(bridge: Any, stored: Callable[[Tensors], Any]) -> None:

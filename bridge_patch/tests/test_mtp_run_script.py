@@ -56,7 +56,7 @@ def python(install_release: Callable[[str], Path], folder: Path) -> Run:
         site = install_release(release) if not (folder / "site" / "megatron").exists() else folder / "site"
         packages = (mtp_bridge_patch, mtp_checkpoint)
         paths = os.pathsep.join(
-            [str(site), *(str(Path(package.__file__).parents[1]) for package in packages)]
+            [str(site), *(str(Path(str(package.__file__)).parents[1]) for package in packages)]
         )
         return subprocess.run(
             [sys.executable, *arguments],
@@ -130,7 +130,7 @@ def test_help(python: Run, option: str) -> None:
 def test_release_that_is_not_patched(python: Run) -> None:
     run = python("-m", "mtp_bridge_patch", "scripts/report.py", release="0.5.2")
     assert json.loads(run.stdout)["patched"] is False
-    assert "mtp-layout-switch not needed: fixed upstream since 0.5.0" in run.stderr
+    assert "expert-numbers not needed: fixed upstream since 0.5.0" in run.stderr
     assert "applied" not in run.stderr
 
 

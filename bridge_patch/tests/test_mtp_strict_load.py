@@ -10,6 +10,7 @@ import pytest
 
 from mtp_bridge_patch.errors import IncompleteLoadError
 from mtp_bridge_patch.fixes.strict_load import loading
+from mtp_checkpoint.errors import LayoutError
 
 Make = Callable[..., SimpleNamespace]
 
@@ -37,13 +38,15 @@ def test_mtp_incomplete_load_tells_all_at_once(bridge: Any, checkpoint: Make, ch
     assert error.unused == ("extra.weight",)
     assert not hasattr(bridge, "broadcast")  # nothing was loaded
     lines = str(error).splitlines()
-    assert lines[0] == "/models/tiny is inconsistent:"
+    assert lines[0] == "/models/tiny cannot be loaded whole:"
     assert lines[1].strip() == (
         "parameters need what is not there: 2 keys (mtp.fc.weight, mtp.layers.0.mlp.gate.weight)"
     )
-    assert lines[2].strip().startswith("the bridge has no mapping of parameters: 2 ")
+    assert lines[2].strip().startswith("the bridge has no mapping of 2 parameters (")
     assert all(name in lines[2] for name in UNKNOWN)
     assert lines[3].strip() == "no parameter takes: 1 key (extra.weight)"
+    assert "complete it" in lines[4]
+    assert "no fault of the checkpoint" in lines[5]
     copied = pickle.loads(pickle.dumps(error))  # as between processes
     assert (str(copied), copied.missing, copied.unmapped) == (str(error), error.missing, error.unmapped)
 
@@ -68,6 +71,9 @@ def test_either_is_enough(
         bridge.load_weights_hf_to_megatron(checkpoint(*keys), [chunk(*names)])
     assert getattr(caught.value, attribute) == expected
     assert len(caught.value.problems) == 1
+    assert ("no fault of the checkpoint" in str(caught.value)) is (attribute == "unmapped")
+    assert ("complete it" in str(caught.value)) is (attribute == "missing")
+    assert not isinstance(caught.value, LayoutError)
 
 
 def test_unused_keys_alone_are_a_warning(

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,7 +62,7 @@ def test_times_and_engines_may_differ(earlier: Path) -> None:
         ({"parallel": "ep8"}, "first, ep8, stream: not there"),
     ],
 )
-def test_any_other_verdict_is_a_difference(earlier: Path, change: dict[str, object], told: str) -> None:
+def test_any_other_verdict_is_a_difference(earlier: Path, change: dict[str, Any], told: str) -> None:
     assert differences(CELL[0], replace(CELL[1], **change), CELL[2], earlier=earlier) == [told]
 
 

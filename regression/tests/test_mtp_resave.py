@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mtp_fixtures import CheckpointSpec, ExpertLayout, Variant, preset
-from mtp_fixtures.families.variants import RESAVED_FILES
+from mtp_fixtures.families.resaved import RESAVED_FILES
 from mtp_fixtures.plugin import MakeCheckpoint
 from mtp_fixtures.shards.file_style import INDEX_NAME
 from mtp_fixtures.shards.sharding import Shard

@@ -150,13 +150,13 @@ def test_exit_code(shape: list[int], code: int, tmp_path: Path, monkeypatch: pyt
                 (tmp_path / f"{name}.json").write_text(json.dumps(side))
         return SimpleNamespace(returncode=0)
 
-    monkeypatch.setattr(run.subprocess, "run", make)
+    monkeypatch.setattr("subprocess.run", make)
     assert run.main(["qwen3.6-35b-a3b"], [Parallel(ep=2)], tmp_path) == code
 
 
 def test_without_the_real_one_nothing_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(run.subprocess, "run", lambda *_args, **_kwargs: SimpleNamespace(returncode=1))
+    monkeypatch.setattr("subprocess.run", lambda *_args, **_kwargs: SimpleNamespace(returncode=1))
     assert run.main(["qwen3.6-35b-a3b"], [Parallel(ep=2)], tmp_path) == 2
     assert "nox -s te_parity" in capsys.readouterr().err

@@ -5,6 +5,7 @@ from dataclasses import replace
 from rich.console import Console
 
 from mtp_regression.comparison.verdicts import Finding, Verdict
+from mtp_regression.ranks.devices import Device
 from mtp_regression.roundtrip.case import Crash, Outcome, Stage
 from mtp_regression.roundtrip.judge import Record, merge, report_of
 from mtp_regression.roundtrip.terminal import findings, show
@@ -97,9 +98,9 @@ def test_nothing_compared_and_stale_exceptions_do_not_pass() -> None:
     assert EXACT.passed
     assert not replace(EXACT, compared=0).passed
     assert not replace(EXACT, stale=["A_log: no longer happens"]).passed
-    made = report_of([EXACT, replace(EXACT, compared=0)], device="cpu", import_seconds=0, seconds=0)
+    made = report_of([EXACT, replace(EXACT, compared=0)], device=Device.CPU, import_seconds=0, seconds=0)
     assert made["passed"] is False
-    assert report_of([EXACT], device="cpu", import_seconds=0, seconds=0, not_run=["ep8"])["not_run"] == [
+    assert report_of([EXACT], device=Device.CPU, import_seconds=0, seconds=0, not_run=["ep8"])["not_run"] == [
         "ep8"
     ]
-    assert report_of([], device="cpu", import_seconds=0, seconds=0)["passed"] is False
+    assert report_of([], device=Device.CPU, import_seconds=0, seconds=0)["passed"] is False

@@ -10,28 +10,15 @@ exported from layer 0 if all layers still agree.
 
 import copy
 from collections.abc import Iterable, Iterator
-from types import MappingProxyType, ModuleType
 from typing import Any
 
 from mtp_bridge_patch.errors import SharedWeightsError
 from mtp_bridge_patch.fix import Fix
-from mtp_bridge_patch.upstream.bridges import MODULES, keys_of
-from mtp_bridge_patch.upstream.conversion import Conversion, rewrite_mappings
+from mtp_bridge_patch.upstream.conversion import Conversion
+from mtp_bridge_patch.upstream.mappings import changed_keys, keys_of, specialized
 
 _FIRST = "mtp.layers.0."
 _EVERY = "mtp.layers.*."
-
-
-def install(module: ModuleType) -> Any:
-    """Change the bridges of a module.
-
-    Args:
-        module: One of the imported modules of Qwen3.5 bridges.
-
-    Returns:
-        What puts the classes back as they were.
-    """
-    return rewrite_mappings(module, _every_layer)
 
 
 def _every_layer(mappings: Iterable[Any], _conversion: Conversion) -> Iterator[Any]:
@@ -49,11 +36,7 @@ def _every_layer(mappings: Iterable[Any], _conversion: Conversion) -> Iterator[A
 def _of_every_layer(mapping: Any) -> Any:
     every = copy.copy(mapping)
     every.megatron_param = mapping.megatron_param.replace(_FIRST, _EVERY)
-    every.hf_param = (
-        mapping.hf_param.replace(_FIRST, _EVERY)
-        if isinstance(mapping.hf_param, str)
-        else {name: key.replace(_FIRST, _EVERY) for name, key in mapping.hf_param.items()}
-    )
+    every.hf_param = changed_keys(mapping, lambda key: key.replace(_FIRST, _EVERY))
     return every
 
 
@@ -65,27 +48,28 @@ def _shared(mapping: Any, exported: dict[str, Any], *, first: bool) -> Any:
         exported: What layer 0 exported, to compare the others with; it comes first.
         first: Whether it is layer 0's.
     """
-    upstream: Any = type(mapping)
 
-    class Shared(upstream):  # type: ignore[misc]
-        def _validate_patterns(self) -> None:
-            """Accept a wildcard on one side alone."""
+    def make_class(upstream: Any) -> Any:
+        class Shared(upstream):  # type: ignore[misc]
+            def _validate_patterns(self) -> None:
+                """Accept a wildcard on one side alone."""
 
-        def megatron_to_hf(self, megatron_weights: Any, megatron_module: Any) -> Any:
-            weights = super().megatron_to_hf(megatron_weights, megatron_module)  # collective: on every rank
-            if first:
-                exported.update(weights)
-                return weights
-            for key, weight in weights.items():
-                if key in exported and not bool((weight == exported[key]).all()):
-                    raise SharedWeightsError(
-                        f"{self.megatron_param} is not equal to layer 0's, and the checkpoint has one {key}: "
-                        "train with the layers' copies tied, or export layer 0 alone"
-                    )
-            return {}
+            def megatron_to_hf(self, megatron_weights: Any, megatron_module: Any) -> Any:
+                weights = super().megatron_to_hf(megatron_weights, megatron_module)  # collective
+                if first:
+                    exported.update(weights)
+                    return weights
+                for key, weight in weights.items():
+                    if key in exported and not bool((weight == exported[key]).all()):
+                        raise SharedWeightsError(
+                            f"{self.megatron_param} is not equal to layer 0's, and the checkpoint has one "
+                            f"{key}: train with the layers' copies tied, or export layer 0 alone"
+                        )
+                return {}
 
-    shared = copy.copy(mapping)
-    shared.__class__ = Shared
+        return Shared
+
+    shared = specialized(mapping, make_class)
     if not first:
         shared.megatron_param = mapping.megatron_param.replace(_FIRST, _EVERY)
     return shared
@@ -95,5 +79,5 @@ FIX = Fix(
     id="mtp-any-layer",
     failure="Layers of MTP after the first have no mapping: the load crashes.",
     fixed_since=None,
-    modules=MappingProxyType(dict.fromkeys(MODULES, install)),
+    mappings=_every_layer,
 )

@@ -6,28 +6,14 @@ single rank, where the load crashes, and not for a vision-language model, whose 
 know. It exports the added rows.
 """
 
-import copy
-from collections.abc import Callable, Iterator
-from types import MappingProxyType, ModuleType
+from collections.abc import Iterator
 from typing import Any
 
 from mtp_bridge_patch.fix import Fix
-from mtp_bridge_patch.upstream.bridges import MODULES
-from mtp_bridge_patch.upstream.conversion import Conversion, rewrite_mappings
+from mtp_bridge_patch.upstream.conversion import Conversion
+from mtp_bridge_patch.upstream.mappings import specialized
 
 _OF_VOCABULARY = ("embedding.word_embeddings.weight", "output_layer.weight")
-
-
-def install(module: ModuleType) -> Callable[[], None]:
-    """Change the bridges of a module.
-
-    Args:
-        module: One of the imported modules of Qwen3.5 bridges.
-
-    Returns:
-        What puts the classes back as they were.
-    """
-    return rewrite_mappings(module, _with_padding)
 
 
 def _with_padding(mappings: list[Any], conversion: Conversion) -> Iterator[Any]:
@@ -39,29 +25,29 @@ def _with_padding(mappings: list[Any], conversion: Conversion) -> Iterator[Any]:
 
 def _padded(mapping: Any, size: int) -> Any:
     """Return a mapping of a tensor [vocabulary, hidden] of which the checkpoint has the first `size` rows."""
-    upstream: Any = type(mapping)
 
-    class Padded(upstream):  # type: ignore[misc]
-        def hf_to_megatron(self, hf_weights: Any, megatron_module: Any) -> Any:
-            added = megatron_module.weight.shape[0] * self.tp_size - len(hf_weights)
-            if added > 0:
-                import torch
+    def make_class(upstream: Any) -> Any:
+        class Padded(upstream):  # type: ignore[misc]
+            def hf_to_megatron(self, hf_weights: Any, megatron_module: Any) -> Any:
+                added = megatron_module.weight.shape[0] * self.tp_size - len(hf_weights)
+                if added > 0:
+                    import torch
 
-                hf_weights = torch.nn.functional.pad(hf_weights, (0, 0, 0, added))  # as upstream: zeros
-            return super().hf_to_megatron(hf_weights, megatron_module)
+                    hf_weights = torch.nn.functional.pad(hf_weights, (0, 0, 0, added))  # zeros, as upstream
+                return super().hf_to_megatron(hf_weights, megatron_module)
 
-        def megatron_to_hf(self, megatron_weights: Any, megatron_module: Any) -> Any:
-            weights = super().megatron_to_hf(megatron_weights, megatron_module)
-            return {key: weight[:size] for key, weight in weights.items()}
+            def megatron_to_hf(self, megatron_weights: Any, megatron_module: Any) -> Any:
+                weights = super().megatron_to_hf(megatron_weights, megatron_module)
+                return {key: weight[:size] for key, weight in weights.items()}
 
-    padded = copy.copy(mapping)
-    padded.__class__ = Padded
-    return padded
+        return Padded
+
+    return specialized(mapping, make_class)
 
 
 FIX = Fix(
     id="padded-vocabulary",
     failure="A model with a padded vocabulary does not load, or exports the padding.",
     fixed_since=None,
-    modules=MappingProxyType(dict.fromkeys(MODULES, install)),
+    mappings=_with_padding,
 )

@@ -7,16 +7,15 @@ it never tells of keys that no parameter took. Here all are told at once, as an 
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import MappingProxyType, ModuleType
 from typing import Any
 
 from mtp_bridge_patch.errors import IncompleteLoadError
 from mtp_bridge_patch.fix import Fix
-from mtp_bridge_patch.upstream.bridges import MODULES, Method, keys_of, wrap
-from mtp_bridge_patch.upstream.conversion import begin, chunks
+from mtp_bridge_patch.upstream.hooks import Load
+from mtp_bridge_patch.upstream.mappings import keys_of
 from mtp_bridge_patch.upstream.parallel_groups import expert_parallel_group
 from mtp_checkpoint.layouts.expert_layout import SCALE_SUFFIX
 
@@ -35,47 +34,21 @@ def loading(*, strict: bool) -> Iterator[None]:
         _strict.reset(token)
 
 
-def install(module: ModuleType) -> Callable[[], None]:
-    """Change the bridges of a module.
-
-    Args:
-        module: One of the imported modules of Qwen3.5 bridges.
-
-    Returns:
-        What puts the classes back as they were.
-    """
-    return wrap(module, {"load_weights_hf_to_megatron": _checked, "build_conversion_tasks": _tasks})
+def _mapped(tasks: list[Any]) -> list[Any]:
+    # A parameter without a mapping has None for a task, on which upstream crashes: it has been told of.
+    return [task for task in tasks if task is not None]
 
 
-def _checked(upstream: Method) -> Method:
-    def load_weights_hf_to_megatron(
-        self: Any, hf_pretrained: Any, megatron_model: Any, *args: Any, **kwargs: Any
-    ) -> Any:
-        if begin(self, hf_pretrained, megatron_model).source is not None:
-            _check(self, hf_pretrained, megatron_model)
-        return upstream(self, hf_pretrained, megatron_model, *args, **kwargs)
-
-    return load_weights_hf_to_megatron
-
-
-def _tasks(upstream: Method) -> Method:
-    def build_conversion_tasks(self: Any, *args: Any, **kwargs: Any) -> Any:
-        # A parameter without a mapping has None for a task, on which upstream crashes: it has been told of.
-        return [task for task in upstream(self, *args, **kwargs) if task is not None]
-
-    return build_conversion_tasks
-
-
-def _check(bridge: Any, hf_pretrained: Any, megatron_model: Any) -> None:
+def _check(load: Load) -> None:
     """Compare what all ranks need with what there is; the same on every rank, so that all raise together."""
-    conversion = begin(bridge, hf_pretrained, megatron_model)
+    bridge, conversion = load.bridge, load.conversion
     keys = set(conversion.source.get_all_keys())
     registry = bridge.mapping_registry()
     tied = getattr(conversion.model_config, "share_embeddings_and_output_weights", False)
     unmapped: list[str] = []
     missing: dict[str, None] = {}
     used: set[str] = set()
-    for name in _all_parameters(bridge, chunks(megatron_model), conversion.model_config):
+    for name in _all_parameters(bridge, load.models, conversion.model_config):
         if tied and "output_layer" in name:
             continue  # it is the embedding
         mapping = registry.megatron_to_hf_lookup(bridge._get_lora_unwrapped_name(name))
@@ -86,7 +59,7 @@ def _check(bridge: Any, hf_pretrained: Any, megatron_model: Any) -> None:
         used.update(needed)
         missing.update(dict.fromkeys(key for key in needed if key not in keys))
     unused = sorted(key for key in keys - used if key.removesuffix(SCALE_SUFFIX) not in used)
-    path = getattr(hf_pretrained, "model_name_or_path", None) or "the checkpoint"
+    path = getattr(conversion.pretrained, "model_name_or_path", None) or "the checkpoint"
     error = IncompleteLoadError(str(path), list(missing), unmapped, unused)
     if (missing or unmapped) and _strict.get():
         raise error
@@ -112,5 +85,6 @@ FIX = Fix(
     id="strict-load",
     failure="Keys that parameters need and do not find are warned of one by one, unused keys not at all.",
     fixed_since=None,
-    modules=MappingProxyType(dict.fromkeys(MODULES, install)),
+    before_load=_check,
+    tasks=_mapped,
 )

@@ -10,9 +10,11 @@ from contextlib import ExitStack
 from dataclasses import fields
 from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
 from mtp_bridge_patch.fix import Fix
-from mtp_bridge_patch.upstream.bridges import VISION_LANGUAGE_MODULE, model_bridge, replace
+from mtp_bridge_patch.upstream.bridges import VISION_LANGUAGE_MODULE, model_bridge
+from mtp_bridge_patch.upstream.mappings import changed_keys, is_derived
 
 _ARCHITECTURES = (
     ("Qwen35MoEBridge", "Qwen35VLMoEBridge", "Qwen3_5MoeForCausalLM", "qwen3_5_moe_text"),
@@ -38,7 +40,7 @@ def install(module: ModuleType) -> Callable[[], None]:
         bridge_class = _text_bridge(name, module, vision_language)
         _register(bridge_class, architecture, model_type, GPTModel)
         undo.callback(_forget, architecture)
-        undo.callback(replace(module, name, bridge_class))
+        undo.enter_context(patch.object(module, name, bridge_class, create=True))
     return undo.close
 
 
@@ -68,7 +70,7 @@ def _text_bridge(name: str, module: ModuleType, vision_language: str) -> Any:
 
         def mapping_registry(self) -> Any:
             registry = registry_of(base())
-            mappings = (_text_mapping(mapping) for mapping in registry if _is_text(mapping.megatron_param))
+            mappings = (_text_mapping(mapping) for mapping in registry if _is_text(mapping))
             return type(registry)(*mappings)
 
     TextBridge.__name__ = TextBridge.__qualname__ = name
@@ -100,19 +102,14 @@ def _text_provider(provider: Any) -> Any:
     return text
 
 
-def _is_text(megatron_param: str) -> bool:
-    return not megatron_param.startswith("vision_model.") and not megatron_param.endswith("_quantizer._amax")
+def _is_text(mapping: Any) -> bool:
+    return not mapping.megatron_param.startswith("vision_model.") and not is_derived(mapping)
 
 
 def _text_mapping(mapping: Any) -> Any:
     name = mapping.megatron_param.removeprefix("language_model.")
-    if isinstance(mapping.hf_param, dict):
-        return type(mapping)(name, **{part: _text_key(key) for part, key in mapping.hf_param.items()})
-    return type(mapping)(name, _text_key(mapping.hf_param))
-
-
-def _text_key(key: str) -> str:
-    return key.replace("model.language_model.", "model.", 1)
+    keys = changed_keys(mapping, lambda key: key.replace("model.language_model.", "model.", 1))
+    return type(mapping)(name, **keys) if isinstance(keys, dict) else type(mapping)(name, keys)
 
 
 FIX = Fix(

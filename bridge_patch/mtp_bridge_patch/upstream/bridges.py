@@ -1,10 +1,8 @@
-"""The bridges of the Qwen3.5 family in Megatron-Bridge, and how their methods are replaced and put back."""
+"""The bridges of the Qwen3.5 family in Megatron-Bridge: where they are, and what belongs to the family."""
 
-import functools
 import importlib
 import re
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
@@ -16,8 +14,7 @@ MODULES = (VISION_LANGUAGE_MODULE, TEXT_MODULE)
 MODEL_BRIDGE_MODULE = "megatron.bridge.models.conversion.model_bridge"
 
 _BRIDGE = re.compile(r"Qwen35\w*Bridge")
-
-Method = Callable[..., Any]
+_ARCHITECTURE = "Qwen3_5"
 
 
 def bridges(module: ModuleType) -> Iterator[Any]:
@@ -27,52 +24,18 @@ def bridges(module: ModuleType) -> Iterator[Any]:
             yield member
 
 
-def wrap(module: ModuleType, wrappers: Mapping[str, Callable[[Method], Method]]) -> Callable[[], None]:
-    """Wrap methods of every bridge that a module defines, signatures kept.
+def is_of_family(config: Any) -> bool:
+    """Tell from a Hugging Face config whether its model is one of the family.
 
     Args:
-        module: An imported module of bridges.
-        wrappers: What makes the new method out of the one that is there, by name. A method that a release
-            does not have is left out.
-
-    Returns:
-        What puts the classes back as they were.
+        config: Any object; one that names no architectures is another family's.
     """
-    undo = ExitStack()
-    for bridge_class in bridges(module):
-        for name, wrapper in wrappers.items():
-            if (method := getattr(bridge_class, name, None)) is not None:
-                undo.callback(replace(bridge_class, name, functools.wraps(method)(wrapper(method))))
-    return undo.close
-
-
-def replace(owner: Any, name: str, value: object) -> Callable[[], None]:
-    """Set an attribute of a class or module, and return what puts it back, inherited ones included."""
-    own = vars(owner)
-    if name in own:
-        before = own[name]
-
-        def restore() -> None:
-            setattr(owner, name, before)
-    else:
-
-        def restore() -> None:
-            delattr(owner, name)
-
-    setattr(owner, name, value)
-    return restore
-
-
-def keys_of(mapping: Any) -> list[str]:
-    """Return the checkpoint's keys, or patterns of keys, that one of upstream's mappings names."""
-    return [mapping.hf_param] if isinstance(mapping.hf_param, str) else list(mapping.hf_param.values())
+    architectures = getattr(config, "architectures", None)
+    if not isinstance(architectures, list | tuple):
+        return False
+    return any(isinstance(name, str) and name.startswith(_ARCHITECTURE) for name in architectures)
 
 
 def model_bridge() -> Any:
     """Return upstream's module of what all bridges have in common."""
     return importlib.import_module(MODEL_BRIDGE_MODULE)
-
-
-def param_mapping() -> Any:
-    """Return upstream's module of mapping classes."""
-    return importlib.import_module("megatron.bridge.models.conversion.param_mapping")

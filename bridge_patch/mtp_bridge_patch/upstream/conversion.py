@@ -5,26 +5,25 @@ but not to ``mapping_registry``, which has to know them. A conversion is begun w
 kept on the bridge.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
-from mtp_bridge_patch.upstream.bridges import Method, model_bridge, wrap
+from mtp_bridge_patch.upstream.bridges import model_bridge
 from mtp_checkpoint.files.headers import TensorHeader
-from mtp_checkpoint.files.index import read_checkpoint
-from mtp_checkpoint.layouts.expert_keys import Block, ExpertKeys
+from mtp_checkpoint.files.index import CheckpointHeaders, read_checkpoint
+from mtp_checkpoint.inspection.inspection import inspect
+from mtp_checkpoint.inspection.report import LayoutReport
+from mtp_checkpoint.layouts.expert_keys import ExpertKeys
 from mtp_checkpoint.layouts.expert_layout import ExpertLayout
+from mtp_checkpoint.layouts.keys import Block
 
 _ATTRIBUTE = "_mtp_bridge_patch_conversion"
 
 Layouts = Mapping[Block, ExpertLayout]
 """Layout of the decoder's and of the MTP layers' routed experts; one without any is left out."""
-
-Rewrite = Callable[[list[Any], "Conversion"], Iterable[Any]]
-"""Makes a bridge's new mappings out of those it has."""
 
 
 @dataclass(eq=False)
@@ -36,14 +35,12 @@ class Conversion:
         model_config: The Megatron model's config (its provider); None before there is a model.
         layouts: Of the checkpoint's routed experts; None for a config alone, until they are chosen.
         float32: Names of tensors that are exported in F32 without a checkpoint at hand.
-        stand_in: What upstream was given instead of `pretrained`, if anything.
     """
 
     pretrained: Any
     model_config: Any
     layouts: Layouts | None = None
     float32: frozenset[str] = frozenset()
-    stand_in: Any = None
 
     @cached_property
     def source(self) -> Any:
@@ -52,39 +49,57 @@ class Conversion:
         return source if callable(getattr(source, "get_all_keys", None)) else None
 
     @cached_property
-    def stored(self) -> Mapping[str, TensorHeader]:
-        """Shape and dtype of every tensor of the checkpoint; empty where it is not a folder at hand.
+    def headers(self) -> CheckpointHeaders | None:
+        """All that the checkpoint's files say of its tensors, read once; None where no file is at hand.
 
         Raises:
-            CheckpointError: The folder cannot be read as a checkpoint.
+            CheckpointError: The folder or file cannot be read as a checkpoint.
         """
         path = getattr(self.source, "path", None)
-        return read_checkpoint(Path(path)).tensors if path is not None and Path(path).is_dir() else {}
+        return None if path is None or not Path(path).exists() else read_checkpoint(Path(path))
+
+    @property
+    def stored(self) -> Mapping[str, TensorHeader]:
+        """Shape and dtype of every tensor of the checkpoint; empty where no file is at hand.
+
+        Raises:
+            CheckpointError: As `headers`.
+        """
+        return {} if self.headers is None else self.headers.tensors
+
+    @cached_property
+    def report(self) -> LayoutReport:
+        """What keys, shapes and config say of the routed experts, and where they contradict each other.
+
+        Raises:
+            CheckpointError: As `headers`.
+        """
+        config = getattr(self.pretrained, "config", None)
+        return inspect(self.source if self.headers is None else self.headers, config=config)
 
     def is_of(self, pretrained: Any, model_config: Any) -> bool:
-        """Whether the conversion is of this checkpoint and model."""
-        return model_config is self.model_config and (
-            pretrained is self.pretrained or (self.stand_in is not None and pretrained is self.stand_in)
-        )
+        """Tell whether the conversion is of this checkpoint and model."""
+        return model_config is self.model_config and pretrained is self.pretrained
 
 
 def begin(bridge: Any, pretrained: Any, megatron_model: Any) -> Conversion:
-    """Return a bridge's conversion, a new one unless it is of the same checkpoint and model.
+    """Begin a load or an export, and keep it on the bridge.
 
     Args:
         bridge: The bridge.
         pretrained: Upstream's `hf_pretrained`.
         megatron_model: The model, or the list of its chunks.
     """
-    model_config = _model_config(megatron_model)
-    known = current(bridge)
-    if known is not None and known.is_of(pretrained, model_config):
-        return known
-    conversion = Conversion(pretrained, model_config)
+    conversion = Conversion(pretrained, _model_config(megatron_model))
     if conversion.source is not None:
         conversion.layouts = _layouts(conversion.source.get_all_keys())
-    setattr(bridge, _ATTRIBUTE, conversion)
+    resume(bridge, conversion)
     return conversion
+
+
+def resume(bridge: Any, conversion: Conversion) -> None:
+    """Make a conversion the one that a bridge is in."""
+    setattr(bridge, _ATTRIBUTE, conversion)
 
 
 def current(bridge: Any) -> Conversion | None:
@@ -92,45 +107,18 @@ def current(bridge: Any) -> Conversion | None:
     return getattr(bridge, _ATTRIBUTE, None)
 
 
+def begun(bridge: Any, pretrained: Any, megatron_model: Any) -> Conversion:
+    """Return the conversion that a bridge is in, a new one unless it is of the same checkpoint and model."""
+    known = current(bridge)
+    if known is not None and known.is_of(pretrained, _model_config(megatron_model)):
+        return known
+    return begin(bridge, pretrained, megatron_model)
+
+
 def chunks(megatron_model: Any) -> list[Any]:
     """Return a model's chunks without their wrappers."""
     models = megatron_model if isinstance(megatron_model, list) else [megatron_model]
     return list(model_bridge().unwrap_model(models))
-
-
-def rewrite_mappings(module: ModuleType, rewrite: Rewrite) -> Callable[[], None]:
-    """Let every bridge of a module have other mappings, while it is in a conversion.
-
-    Args:
-        module: An imported module of bridges.
-        rewrite: What makes the mappings.
-
-    Returns:
-        What puts the classes back as they were.
-    """
-
-    def registry(upstream: Method) -> Method:
-        def mapping_registry(self: Any) -> Any:
-            made = upstream(self)
-            if (conversion := current(self)) is None:
-                return made
-            # A registry derives the mappings of quantizer ranges from its others (if
-            # ENABLE_BRIDGE_QUANT_MAPPING is set); the new one derives them again.
-            given = [mapping for mapping in made if not mapping.megatron_param.endswith("_quantizer._amax")]
-            return type(made)(*rewrite(given, conversion))
-
-        return mapping_registry
-
-    def tasks(upstream: Method) -> Method:
-        def build_conversion_tasks(
-            self: Any, hf_pretrained: Any, megatron_model: Any, *args: Any, **kwargs: Any
-        ) -> Any:
-            begin(self, hf_pretrained, megatron_model)
-            return upstream(self, hf_pretrained, megatron_model, *args, **kwargs)
-
-        return build_conversion_tasks
-
-    return wrap(module, {"mapping_registry": registry, "build_conversion_tasks": tasks})
 
 
 def _model_config(megatron_model: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Runs a function on the ranks of a torch.distributed process group, one process a rank, on this machine.
+"""Runs a function on the ranks of a torch.distributed process group: one process per rank, on this machine.
 
 On the CPU the ranks are forked from a server that has imported the heavy modules once; on GPUs each rank is a
 fresh interpreter, because CUDA cannot be used after a fork.
@@ -35,7 +35,7 @@ __all__ = ["PreloadError", "RankError", "World", "run", "warm"]
 
 Kind = Literal["raised", "died", "timeout"]
 
-# What the other ranks say when one has gone: gloo, the key-value store, NCCL.
+# Errors of the other ranks after one has ended: of gloo, the key-value store, NCCL.
 _ECHO = re.compile(
     r"Connection (closed|reset) by (remote )?peer|Broken pipe|Connection refused"
     r"|ncclRemoteError|remote process exited|NCCL communicator was aborted",
@@ -50,14 +50,14 @@ _FRAME = re.compile(r'File "(?P<file>.+)", line (?P<line>\d+) in ')
 
 
 class RankError(RuntimeError):
-    """A rank failed, and the run with it.
+    """A rank failed, and so did the run.
 
     Attributes:
         rank: The rank that failed first; after a time-out, the first that does not wait for another rank.
         kind: The rank "raised" an exception, "died" without one, or did not end in time ("timeout").
-        exception: Name of the class of the exception that it raised, with the module; empty without one.
-        message: What that exception says; without one, in a sentence how the rank ended.
-        traceback: The exception's traceback; the end of the log; the stack.
+        exception: Class of the exception that it raised, as `Raised.exception`; "" if it raised none.
+        message: The exception's message; if it raised none, how the rank ended.
+        traceback: The exception's traceback; if it raised none, the end of the log or the ranks' stacks.
         logs: Every rank's log file, in rank order.
     """
 
@@ -81,24 +81,24 @@ def run(
 ) -> list[Any]:
     """Calls `function(world, *args)` on every rank of a new process group.
 
-    Whatever happens, no rank is alive afterwards, nor a process that a rank started. They die with this
-    process, even when it is killed. Ranks have this process's module path, working folder and environment.
+    Afterwards, even on an error, no rank is alive, nor any process that a rank started. They end with this
+    process, even if it is killed. Ranks have this process's module path, working folder and environment.
 
     Args:
         function: A function of an importable module; its result is pickled, to be taken apart here.
         args: Its arguments; pickled.
         world_size: Number of ranks.
-        time_limit: Seconds the ranks may take; starting the fork server does not count.
-        log_folder: Where each rank's output goes, as `rank0.log` and so on; old logs are replaced.
+        time_limit: Seconds that the ranks may take, without the start of the fork server.
+        log_folder: Folder for each rank's output, `rank0.log` and so on; old logs are replaced.
         preload: Modules that the ranks need; see `warm`.
-        device: Where the ranks keep their tensors.
+        device: The device of the ranks' tensors.
 
     Returns:
         Every rank's result, in rank order.
 
     Raises:
         PreloadError: See `warm`.
-        RankError: A rank failed, or they did not end in time.
+        RankError: A rank failed, or the time limit was reached.
         ValueError: The ranks could not import the function.
     """
     if function.__module__ == "__main__":
@@ -126,7 +126,7 @@ def run(
                 ).processes
             _wait(ranks, job)
         finally:
-            # An interrupt while they start leaves ranks that only the list of children knows.
+            # After an interrupt during the start, some ranks are only in the list of children.
             _kill({*ranks, *multiprocessing.active_children()} - others)
         results = [job.file(rank, "result").read_bytes() for rank in range(world_size)]
         return [pickle.loads(result) for result in results]  # noqa: S301 - made by processes started here
@@ -153,7 +153,7 @@ def _wait(ranks: Sequence[BaseProcess], job: Job) -> None:
 
 @dataclass(frozen=True)
 class _Failure:
-    """How one rank ended that should not have."""
+    """How a rank failed."""
 
     rank: int
     kind: Kind
@@ -184,7 +184,7 @@ class _Failure:
 
 
 def _timed_out(pids: dict[int, int | None], job: Job) -> RankError:
-    """Asks the ranks that still run (rank -> process id) for their stacks, and orders them by suspicion."""
+    """Asks ranks that still run (rank -> process id) for their stacks; names first those that do not wait."""
     for pid in pids.values():
         with suppress(ProcessLookupError):
             os.kill(pid or 0, signal.SIGUSR1)
@@ -216,7 +216,7 @@ def _named(ranks: Sequence[int]) -> str:
 
 
 def _waits(stack: str) -> bool:
-    """Whether the main thread in a dump of faulthandler waits for other ranks."""
+    """Whether the main thread in a dump of faulthandler is waiting for other ranks."""
     frame = _FRAME.search(stack, max(stack.find("Current thread"), 0))
     if frame is None:
         return False
@@ -227,7 +227,7 @@ def _waits(stack: str) -> bool:
 def _kill(processes: Iterable[BaseProcess]) -> None:
     """Kills processes and their groups, and returns when they are gone."""
     for process in processes:
-        with suppress(ProcessLookupError):  # none left, or it has not made its group yet
+        with suppress(ProcessLookupError):  # the group is empty, or not made yet
             os.killpg(process.pid or 0, signal.SIGKILL)
         process.kill()
     for process in processes:

@@ -6,6 +6,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import mtp_bridge_patch
+from mtp_bridge_patch.upstream.mappings import keys_of
 from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.ranks.world import World
 
@@ -30,8 +31,7 @@ def mtp_mappings(_world: World, checkpoint: str, patched: bool) -> list[str]:
         for task in bridge.conversion_tasks():
             if task is None or ".mtp." not in f".{task.param_name}":
                 continue
-            source = task.mapping.hf_param
-            keys = [source] if isinstance(source, str) else list(source.values())
-            lines.append(f"{task.param_name} <- {type(task.mapping).__name__} <- {', '.join(keys)}")
+            keys = ", ".join(keys_of(task.mapping))
+            lines.append(f"{task.param_name} <- {type(task.mapping).__name__} <- {keys}")
         bridge.close()
     return sorted(lines)

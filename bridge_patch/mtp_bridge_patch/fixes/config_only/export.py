@@ -8,21 +8,21 @@ with a warning.
 """
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from types import MappingProxyType, ModuleType, SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 from mtp_bridge_patch.fix import Fix
 from mtp_bridge_patch.fixes.config_only.record import ExportRecord
-from mtp_bridge_patch.fixes.config_only.save import install_save
+from mtp_bridge_patch.fixes.config_only.save import save
 from mtp_bridge_patch.fixes.config_only.store import install_restore, install_resume, install_store
 from mtp_bridge_patch.releases import is_installed_before
-from mtp_bridge_patch.upstream.bridges import MODULES, Method, wrap
-from mtp_bridge_patch.upstream.conversion import Conversion, begin, chunks
-from mtp_checkpoint.layouts.expert_keys import Block
-from mtp_checkpoint.layouts.expert_layout import ExpertLayout
+from mtp_bridge_patch.upstream.conversion import Conversion
+from mtp_bridge_patch.upstream.hooks import Export, Load
+from mtp_checkpoint.layouts.expert_layout import TABLES, ExpertLayout
+from mtp_checkpoint.layouts.keys import Block
 
 DEFAULT = ExportRecord(ExpertLayout.PACKED, ExpertLayout.PER_EXPERT)
 """Layouts of the published BF16 releases of Qwen3.5; Qwen3.6 has packed MTP experts."""
@@ -54,74 +54,21 @@ def export_layout(
         _explicit.reset(token)
 
 
-def install(module: ModuleType) -> Callable[[], None]:
-    """Change the bridges of a module.
-
-    Args:
-        module: One of the imported modules of Qwen3.5 bridges.
-
-    Returns:
-        What puts the classes back as they were.
-    """
-    wrappers = {
-        "load_weights_hf_to_megatron": _recorded,
-        "build_conversion_tasks": _tasks,
-        "stream_weights_megatron_to_hf": _export,
-    }
-    return wrap(module, wrappers)
+def _record(load: Load) -> None:
+    ExportRecord.of(load.conversion).put_on(_model_configs(load.models))
 
 
-def _recorded(upstream: Method) -> Method:
-    def load_weights_hf_to_megatron(
-        self: Any, hf_pretrained: Any, megatron_model: Any, *args: Any, **kwargs: Any
-    ) -> Any:
-        conversion = begin(self, hf_pretrained, megatron_model)
-        if conversion.source is not None:
-            ExportRecord.of(conversion).put_on(_model_configs(megatron_model))
-        return upstream(self, hf_pretrained, megatron_model, *args, **kwargs)
-
-    return load_weights_hf_to_megatron
-
-
-def _model_configs(megatron_model: Any) -> Iterator[Any]:
-    for chunk in chunks(megatron_model):
+def _model_configs(models: list[Any]) -> Iterator[Any]:
+    for chunk in models:
         yield chunk.config
         if (language_model := getattr(chunk, "language_model", None)) is not None:
             yield language_model.config
 
 
-def _tasks(upstream: Method) -> Method:
-    def build_conversion_tasks(
-        self: Any, hf_pretrained: Any, megatron_model: Any, *args: Any, **kwargs: Any
-    ) -> Any:
-        conversion = _begin(self, hf_pretrained, megatron_model)
-        if conversion.source is None and is_installed_before("0.5.0"):
-            # 0.4.x looks every key up in the checkpoint, to warn of those that are missing.
-            conversion.stand_in = hf_pretrained = _with_any_key(hf_pretrained)
-        return upstream(self, hf_pretrained, megatron_model, *args, **kwargs)
-
-    return build_conversion_tasks
-
-
-def _export(upstream: Method) -> Method:
-    def stream_weights_megatron_to_hf(
-        self: Any, megatron_model: Any, hf_pretrained: Any, *args: Any, **kwargs: Any
-    ) -> Iterator[Any]:
-        conversion = _begin(self, hf_pretrained, megatron_model)
-        tied = getattr(hf_pretrained, "tie_word_embeddings", False)
-        for pair in upstream(self, megatron_model, hf_pretrained, *args, **kwargs):
-            # Checkpoints leave the output layer out where it is the embedding.
-            if conversion.source is not None or not tied or pair[0] != "lm_head.weight":
-                yield pair
-
-    return stream_weights_megatron_to_hf
-
-
-def _begin(bridge: Any, hf_pretrained: Any, megatron_model: Any) -> Conversion:
-    """Begin a conversion; one without a checkpoint is given its layouts."""
-    conversion = begin(bridge, hf_pretrained, megatron_model)
+def _choose_layouts(conversion: Conversion) -> None:
+    """Give a conversion without a checkpoint its layouts."""
     if conversion.layouts is not None:
-        return conversion
+        return
     recorded = ExportRecord.on(conversion.model_config)
     record = _explicit.get() or recorded
     if record is None:
@@ -133,14 +80,27 @@ def _begin(bridge: Any, hf_pretrained: Any, megatron_model: Any) -> Conversion:
             record.decoder,
             record.mtp,
         )
-    if ExpertLayout.FP8_PER_EXPERT in (record.decoder, record.mtp):
+    if any(TABLES[layout].scaled for layout in (record.decoder, record.mtp)):
         _logger.warning(
             "Exporting without the FP8 checkpoint that was loaded, and so without its scales: weights will "
             "be in the model's dtype, experts per expert."
         )
     conversion.layouts = {Block.DECODER: record.decoder, Block.MTP: record.mtp}
     conversion.float32 = recorded.float32 if recorded else frozenset()
-    return conversion
+
+
+def _any_key(conversion: Conversion, pretrained: Any) -> Any:
+    """Return what 0.4.x can look every key up in, to warn of none, where there is no checkpoint."""
+    is_needed = conversion.source is None and is_installed_before("0.5.0")
+    return _with_any_key(pretrained) if is_needed else pretrained
+
+
+def _without_tied(name: str, tensor: Any, export: Export) -> Iterator[tuple[str, Any]]:
+    """Leave the output layer out where it is the embedding, as checkpoints do."""
+    conversion = export.conversion
+    tied = getattr(conversion.pretrained, "tie_word_embeddings", False)
+    if conversion.source is not None or not tied or name != "lm_head.weight":
+        yield name, tensor
 
 
 def _with_any_key(config: Any) -> Any:
@@ -155,10 +115,13 @@ FIX = Fix(
     id="config-only-export",
     failure="An export without the checkpoint crashes, or changes the layout of the experts.",
     fixed_since=None,
+    begin=_choose_layouts,
+    before_load=_record,
+    pretrained=_any_key,
+    export=_without_tied,
+    save=save,
     modules=MappingProxyType(
         {
-            **dict.fromkeys(MODULES, install),
-            "megatron.bridge.models.conversion.auto_bridge": install_save,
             "megatron.bridge.training.checkpointing": install_resume,
             "megatron.bridge.training.config": install_store,
             "megatron.bridge.training.model_load_save": install_restore,

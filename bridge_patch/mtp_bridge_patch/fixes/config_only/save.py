@@ -1,42 +1,22 @@
 """Saving a folder without the checkpoint at hand, which 0.4.x refuses; part of ``config-only-export``."""
 
-import functools
 import importlib
 import json
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from mtp_bridge_patch.fixes.fp8.quantization_config import unquantized
 from mtp_bridge_patch.releases import is_installed_before
-from mtp_bridge_patch.upstream.bridges import replace
+from mtp_bridge_patch.upstream.hooks import Save
 from mtp_checkpoint.files.index import INDEX_NAME
 
 
-def install_save(module: ModuleType) -> Callable[[], None]:
-    """Let `AutoBridge` of 0.4.x save a model of which there is a config alone.
-
-    Args:
-        module: The imported ``megatron.bridge.models.conversion.auto_bridge``.
-
-    Returns:
-        What puts the class back as it was.
-    """
-    undo = ExitStack()
-    if not is_installed_before("0.5.0"):
-        return undo.close
-    upstream = module.AutoBridge.save_hf_pretrained
-
-    @functools.wraps(upstream)
-    def save_hf_pretrained(self: Any, model: Any, path: Any, *args: Any, **kwargs: Any) -> Any:
-        if hasattr(self.hf_pretrained, "state"):
-            return upstream(self, model, path, *args, **kwargs)
-        return _save(self, model, Path(path))
-
-    undo.callback(replace(module.AutoBridge, "save_hf_pretrained", save_hf_pretrained))
-    return undo.close
+def save(call: Save, proceed: Callable[[], Any]) -> Any:
+    """Save a model of which there is a config alone, with 0.4.x; every other as upstream does."""
+    if hasattr(call.pretrained, "state") or not is_installed_before("0.5.0"):
+        return proceed()
+    return _save(call.owner, call.arguments["model"], Path(call.arguments["path"]))
 
 
 def _save(auto_bridge: Any, model: Any, folder: Path) -> None:

@@ -11,49 +11,19 @@ asked for in a dtype (``weight_dtype``, of 0.6.x; saving a folder then needs ``s
 misses the scales), or if there is no checkpoint at hand.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from types import MappingProxyType, ModuleType
+from collections.abc import Iterator
 from typing import Any
 
 from mtp_bridge_patch.fix import Fix
-from mtp_bridge_patch.fixes.fp8.quantization_config import install_artifacts, install_save
-from mtp_bridge_patch.upstream.bridges import MODULES, Method, wrap
-from mtp_bridge_patch.upstream.conversion import Conversion, begin
-from mtp_bridge_patch.upstream.exports import change_exports
+from mtp_bridge_patch.fixes.fp8.quantization_config import save, save_artifacts
+from mtp_bridge_patch.upstream.conversion import Conversion
+from mtp_bridge_patch.upstream.hooks import Export
 from mtp_checkpoint.errors import LayoutError
-from mtp_checkpoint.layouts.expert_layout import SCALE_SUFFIX
+from mtp_checkpoint.layouts.expert_layout import FP8_BLOCK as BLOCK
+from mtp_checkpoint.layouts.expert_layout import SCALE_SUFFIX, scale_shape
 from mtp_checkpoint.messages import listed
 
-BLOCK = 128
-"""Rows and columns that share a scale (`weight_block_size` of the published releases)."""
 _LARGEST = 448.0  # of E4M3
-
-
-def install(module: ModuleType) -> Callable[[], None]:
-    """Change the bridges of a module.
-
-    Args:
-        module: One of the imported modules of Qwen3.5 bridges.
-
-    Returns:
-        What puts the classes back as they were.
-    """
-    undo = ExitStack()
-    load = {"load_weights_hf_to_megatron": _checked, "maybe_modify_loaded_hf_weight": _dequantized}
-    undo.callback(wrap(module, load))
-    undo.callback(change_exports(module, _quantized))
-    return undo.close
-
-
-def _checked(upstream: Method) -> Method:
-    def load_weights_hf_to_megatron(
-        self: Any, hf_pretrained: Any, megatron_model: Any, *args: Any, **kwargs: Any
-    ) -> Any:
-        _require_scales(begin(self, hf_pretrained, megatron_model))
-        return upstream(self, hf_pretrained, megatron_model, *args, **kwargs)
-
-    return load_weights_hf_to_megatron
 
 
 def _require_scales(conversion: Conversion) -> None:
@@ -69,26 +39,13 @@ def _require_scales(conversion: Conversion) -> None:
         scale = conversion.stored.get(name + SCALE_SUFFIX)
         if scale is None:
             missing.append(name + SCALE_SUFFIX)
-        elif scale.shape != tuple(-(-size // BLOCK) for size in tensor.shape):
+        elif scale.shape != scale_shape(tensor.shape):
             other.append(name + SCALE_SUFFIX)
     problems = [f"scales missing: {listed(missing)}"] if missing else []
     if other:
         problems.append(f"scales that are not one for each block of {BLOCK} x {BLOCK}: {listed(other)}")
     if problems:
         raise LayoutError(str(getattr(conversion.source, "path", "the checkpoint")), problems)
-
-
-def _dequantized(upstream: Method) -> Method:
-    def maybe_modify_loaded_hf_weight(self: Any, hf_param: Any, hf_state_dict: Any) -> Any:
-        weights = upstream(self, hf_param, hf_state_dict)
-        if isinstance(hf_param, dict) and isinstance(weights, dict):
-            return {
-                name: _dequantize(weights[name], key, hf_state_dict) if name in weights else None
-                for name, key in hf_param.items()
-            }
-        return _dequantize(weights, hf_param, hf_state_dict) if isinstance(hf_param, str) else weights
-
-    return maybe_modify_loaded_hf_weight
 
 
 def _dequantize(weight: Any, key: str, state: Any) -> Any:
@@ -101,8 +58,9 @@ def _dequantize(weight: Any, key: str, state: Any) -> Any:
     return (weight.float() * scales).to(torch.bfloat16)
 
 
-def _quantized(name: str, tensor: Any, conversion: Conversion) -> Iterator[tuple[str, Any]]:
-    stored = conversion.stored.get(name)
+def _quantized(name: str, tensor: Any, export: Export) -> Iterator[tuple[str, Any]]:
+    conversion = export.conversion
+    stored = None if export.weight_dtype is not None else conversion.stored.get(name)
     if stored is None or stored.dtype != "F8_E4M3":
         yield name, tensor
         return
@@ -143,11 +101,9 @@ FIX = Fix(
     id="fp8-per-expert",
     failure="FP8 weights are loaded without their scales, silently, or the load crashes.",
     fixed_since=None,
-    modules=MappingProxyType(
-        {
-            **dict.fromkeys(MODULES, install),
-            "megatron.bridge.models.conversion.auto_bridge": install_save,
-            "megatron.bridge.models.hf_pretrained.base": install_artifacts,
-        }
-    ),
+    check=_require_scales,
+    loaded=_dequantize,
+    export=_quantized,
+    save=save,
+    save_artifacts=save_artifacts,
 )

@@ -17,6 +17,7 @@ class MegatronMappingRegistry:
                 AutoMapping(m.megatron_param.replace(".weight", ".weight_quantizer._amax"), m.hf_param)
                 for m in mappings
                 if m.megatron_param.endswith(".weight") and isinstance(m.hf_param, str)
+                if not m.is_grouped_export
             ]
 
     def megatron_to_hf_lookup(self, megatron_param_name: str) -> Any:

@@ -1,14 +1,10 @@
 """Routed experts have mappings in both layouts, grouped and one by one."""
 
-import importlib
 from collections.abc import Callable
-from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
-
-import mtp_bridge_patch
 
 Make = Callable[..., SimpleNamespace]
 
@@ -50,7 +46,7 @@ def expected(megatron: str, key: str, layout: str) -> dict[str, tuple[str, Any]]
 
 @pytest.fixture
 def bridge(patched_module: Callable[[str], ModuleType]) -> Any:
-    return patched_module("mtp-sequential-experts").Qwen35VLMoEBridge()
+    return patched_module("mtp-expert-mappings").Qwen35VLMoEBridge()
 
 
 @pytest.mark.parametrize("decoder", LAYOUTS)
@@ -95,32 +91,34 @@ def test_one_expert_is_found_by_its_number(bridge: Any, checkpoint: Make, chunk:
     assert mapping.hf_param == f"mtp.layers.1.mlp.experts.{wanted}"
 
 
-NAME = "decoder.layers.2.mlp.experts.local_experts.{}.linear_fc1.weight"
+def test_mtp_each_conversion_looks_at_its_own_checkpoint(bridge: Any, checkpoint: Make) -> None:
+    def mtp_class() -> set[str]:
+        experts = [mapping for mapping in bridge.mapping_registry() if mapping.megatron_param.startswith(MTP)]
+        return {type(mapping).__name__ for mapping in experts if "linear_fc1" in mapping.megatron_param}
+
+    assert mtp_class() == {"GatedMLPMapping"}  # upstream's
+    for layout, expected in (("packed", "FusedGatedExpertMapping"), ("per-expert", "GatedMLPMapping")):
+        bridge.build_conversion_tasks(checkpoint(*MTP_CHECKPOINT[layout]), [])
+        assert mtp_class() == {expected}
 
 
-def test_experts_are_numbered_over_ranks(release: str, chunk: Make) -> None:
-    module: Any = importlib.import_module("megatron.bridge.models.conversion.model_bridge")
-    upstream = module._megatron_local_name_to_global
-    mtp_bridge_patch.apply(only=["mtp-sequential-experts"])
-    ep = SimpleNamespace(size=lambda: 4, rank=lambda: 3)
-    [model] = [chunk(groups={"ep": ep}, num_moe_experts=16)]
-    number = module._megatron_local_name_to_global
-    if not release.startswith("0.4."):  # upstream does it
-        assert number is upstream
-        return
-    assert number([model], model.config, NAME.format(2)) == NAME.format(14)
-    grouped = "decoder.layers.2.mlp.experts.linear_fc1.weight"
-    assert number([model], model.config, grouped + "2", 0) == grouped + "14"
-    adapter = "decoder.layers.2.mlp.experts.local_experts.2.adapter.weight"
-    assert number([model], model.config, adapter) == adapter
-    assert number([chunk(groups={"ep": None})], model.config, NAME.format(2)) == NAME.format(2)
+def test_config_without_checkpoint_is_left_to_upstream(bridge: Any) -> None:
+    upstream = [mapping.megatron_param for mapping in bridge.mapping_registry()]
+    config = SimpleNamespace(architectures=["Qwen3_5MoeForConditionalGeneration"])
+    tasks = bridge.build_conversion_tasks(config, [])
+    assert [mapping.megatron_param for mapping in tasks] == upstream
 
 
-def test_experts_are_sorted_by_number(install_release: Callable[[str], Path]) -> None:
-    install_release("0.4.2")
-    module: Any = importlib.import_module("megatron.bridge.models.conversion.model_bridge")
-    mtp_bridge_patch.apply(only=["mtp-sequential-experts"])
-    numbers = [module.extract_sort_key(NAME.format(number))[0] for number in (0, 2, 10)]
-    assert numbers == [[2, 0], [2, 2], [2, 10]]
-    others = ["decoder.layers.2.mlp.experts.linear_fc1.weight10", "output_layer.weight"]
-    assert [module.extract_sort_key(name)[0] for name in others] == [[2, 10], [-1, -1]]
+def test_mtp_registry_derives_its_mappings_anew(
+    bridge: Any, checkpoint: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = MTP_CHECKPOINT["packed"]
+    given = [mapping.megatron_param for mapping in bridge.build_conversion_tasks(checkpoint(*keys), [])]
+    monkeypatch.setenv("ENABLE_BRIDGE_QUANT_MAPPING", "1")
+    tasks = bridge.build_conversion_tasks(checkpoint(*keys), [])
+    names = [mapping.megatron_param for mapping in tasks]
+    derived = [name for name in names if name.endswith("_quantizer._amax")]
+    assert names == given + derived
+    assert len(set(derived)) == len(derived) > 0
+    of_weights = {name.replace(".weight", ".weight_quantizer._amax") for name in given}
+    assert set(derived) <= of_weights
