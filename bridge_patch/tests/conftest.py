@@ -1,7 +1,6 @@
 """Installs and patches stand-in releases of Megatron-Bridge, so that no test needs it or torch."""
 
 import importlib
-import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,10 +12,10 @@ import pytest
 import mtp_bridge_patch
 from mtp_bridge_patch.upstream.bridges import MODEL_BRIDGE_MODULE
 
+from . import standin_release
+
 BRIDGE_MODULE = "megatron.bridge.models.qwen_vl.qwen35_vl_bridge"
-TEXT_MODULE = "megatron.bridge.models.qwen.qwen35_bridge"
 GETTERS = {"ep": "get_expert_model_parallel_group", "pp": "get_pipeline_model_parallel_group"}
-STANDIN = Path(__file__).with_name("standin")
 
 
 def _megatron_modules() -> dict[str, ModuleType]:
@@ -49,14 +48,7 @@ def install_release(site: Path) -> Callable[[str], Path]:
     """Return a function that installs a stand-in of a release, and gives the folder it is installed in."""
 
     def install(release: str) -> Path:
-        shutil.copytree(STANDIN, site, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
-        if release.startswith("0.4."):
-            site.joinpath(*TEXT_MODULE.split(".")).with_suffix(".py").unlink()
-        for package in [site / "megatron", *site.glob("megatron/**/")]:
-            (package / "__init__.py").touch()
-        metadata = site / f"megatron_bridge-{release}.dist-info" / "METADATA"
-        metadata.parent.mkdir()
-        metadata.write_text(f"Metadata-Version: 2.4\nName: megatron-bridge\nVersion: {release}\n")
+        standin_release.install(site, release)
         importlib.invalidate_caches()
         return site
 

@@ -22,11 +22,18 @@ OTHERS = (
 )
 
 
-@pytest.fixture
+@pytest.fixture(params=["names", "tasks"])
 def names(
-    install_release: Callable[[str], Path], import_bridge: Callable[[], ModuleType], chunk: Make
+    request: pytest.FixtureRequest,
+    install_release: Callable[[str], Path],
+    import_bridge: Callable[[], ModuleType],
+    checkpoint: Make,
+    chunk: Make,
 ) -> Callable[..., list[str]]:
-    """Return a function that lets the bridge of a patched 0.4.2 name the parameters of a model."""
+    """Return a function that lets the bridge of a patched 0.4.2 name the parameters of a model.
+
+    It is asked for the names, or for tasks, for which it names them too.
+    """
     install_release("0.4.2")
     mtp_bridge_patch.apply(only=[FIX.id])
     bridge = import_bridge().Qwen35VLMoEBridge()
@@ -34,7 +41,13 @@ def names(
     def named(*local: str, rank: int | None) -> list[str]:
         ep = None if rank is None else SimpleNamespace(size=lambda: 4, rank=lambda: rank)
         model = [chunk(*local, groups={"ep": ep}, num_moe_experts=48)]
-        return list(bridge._megatron_global_param_names_all_pp_ranks(model))
+        if request.param == "names":
+            return list(bridge._megatron_global_param_names_all_pp_ranks(model))
+        asked: list[str] = []
+        bridge._get_lora_unwrapped_name = asked.append
+        bridge.mapping_registry = lambda: SimpleNamespace(megatron_to_hf_lookup=lambda _: None)
+        bridge.build_conversion_tasks(checkpoint(), model)
+        return asked
 
     return named
 

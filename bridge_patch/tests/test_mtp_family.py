@@ -50,8 +50,23 @@ def test_other_families_are_saved_by_upstreams_function(
     config = SimpleNamespace(architectures=architectures)
     for pretrained in (config, SimpleNamespace(config=config), object()):
         if upstream_class.__name__ == "AutoBridge" or pretrained is config:
-            assert getattr(upstream_class(pretrained), name).__func__ is upstream
+            saver = upstream_class(pretrained)
+            assert getattr(saver, "config", None) is not NotImplemented  # loaded, as a bridge's is
+            assert getattr(saver, name).__func__ is upstream
     assert getattr(upstream_class, name) is upstream
+
+
+def test_config_is_loaded_by_the_call_not_before(release: str) -> None:
+    del release
+    module, owner, name = SAVES[1]
+    mtp_bridge_patch.apply()
+    config = mock.Mock(architectures=["LlamaForCausalLM"])
+    pretrained = getattr(importlib.import_module(module), owner)(config)
+    method = getattr(pretrained, name)
+    assert pretrained._config is None
+    method("folder")
+    config.save_pretrained.assert_called_once_with("folder")
+    assert getattr(pretrained, name).__func__ is method.__func__.__wrapped__
 
 
 def test_mtp_family_is_saved_by_a_function_like_upstreams(saving: tuple[Any, str, Any]) -> None:

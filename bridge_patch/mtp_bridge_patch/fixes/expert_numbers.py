@@ -23,6 +23,9 @@ def _numbered() -> Iterator[None]:
     """Let upstream name parameters by these functions, inside a ``with`` block; other models never do."""
     module = model_bridge()
     name, key = module._megatron_local_name_to_global, module.extract_sort_key
+    if getattr(name, "func", None) is _global_name:  # inside another such block
+        yield
+        return
     with (
         patch.object(module, "_megatron_local_name_to_global", functools.partial(_global_name, name)),
         patch.object(module, "extract_sort_key", functools.partial(_sort_key, key)),

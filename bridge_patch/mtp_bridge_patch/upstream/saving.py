@@ -39,8 +39,8 @@ class FamilyMethod:
         """Return what the attribute is of an object, or of the class."""
         function: Any = self._upstream
         if instance is not None:
-            pretrained = self._pretrained_of(instance)
-            if is_of_family(getattr(pretrained, "config", pretrained)):
+            config = _known_config(self._pretrained_of(instance))
+            if config is None or is_of_family(config):  # if not known yet, it is looked at in the call
                 function = self._wrapper
         return function.__get__(instance, owner)
 
@@ -88,8 +88,9 @@ def _wrapper(upstream: Method, hooks: Sequence[Hook], pretrained_of: Callable[[A
     def save(self: Any, *args: Any, **kwargs: Any) -> Any:
         save = Save(self, pretrained_of(self), signature.bind(self, *args, **kwargs).arguments)
         proceed: Callable[[], Any] = functools.partial(upstream, self, *args, **kwargs)
-        for hook in reversed(hooks):
-            proceed = functools.partial(hook, save, proceed)
+        if is_of_family(save.config):
+            for hook in reversed(hooks):
+                proceed = functools.partial(hook, save, proceed)
         return proceed()
 
     return save
@@ -97,6 +98,13 @@ def _wrapper(upstream: Method, hooks: Sequence[Hook], pretrained_of: Callable[[A
 
 def _of_auto_bridge(auto_bridge: Any) -> Any:
     return getattr(auto_bridge, "hf_pretrained", None)
+
+
+def _known_config(pretrained: Any) -> Any:
+    """Return the config of a checkpoint, or a config alone; None if to ask for it would load it."""
+    if isinstance(getattr(type(pretrained), "config", None), property):
+        return getattr(pretrained, "_config", None)
+    return getattr(pretrained, "config", pretrained)
 
 
 def _itself(pretrained: Any) -> Any:

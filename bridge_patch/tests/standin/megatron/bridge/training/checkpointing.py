@@ -1,9 +1,41 @@
 """Stands in for ``megatron.bridge.training.checkpointing``."""
 
+from importlib.metadata import version
 from typing import Any
 
 
-def _load_base_checkpoint(load_dir: str | None, *, cfg: Any = None) -> tuple[Any, str, bool, Any]:
+def _load_base_checkpoint(
+    load_dir: str | None,
+    ckpt_cfg: Any,
+    rank0: bool = False,
+    sharded_state_dict: dict[str, Any] | None = None,
+    checkpointing_context: dict[str, Any] | None = None,
+    ignore_ckpt_step: bool = False,
+    cfg: Any = None,
+    is_megatron_mimo: bool = False,
+    *,
+    pg_collection: Any,
+) -> tuple[Any, str, bool, Any]:
     """Return no state, the folder that it would be of, and no more."""
-    del cfg
+    del ckpt_cfg, rank0, sharded_state_dict, checkpointing_context, ignore_ckpt_step, cfg
+    del is_megatron_mimo, pg_collection
     return None, load_dir or "", False, None
+
+
+if version("megatron-bridge").startswith("0.4."):
+    _later = _load_base_checkpoint
+
+    def _load_base_checkpoint(  # type: ignore[misc]
+        load_dir: str | None,
+        ckpt_cfg: Any,
+        rank0: bool = False,
+        sharded_state_dict: dict[str, Any] | None = None,
+        checkpointing_context: dict[str, Any] | None = None,
+        ignore_ckpt_step: bool = False,
+        cfg: Any = None,
+        *,
+        pg_collection: Any,
+    ) -> tuple[Any, str, bool, Any]:
+        """Return the same."""
+        del rank0, sharded_state_dict, checkpointing_context, ignore_ckpt_step, cfg
+        return _later(load_dir, ckpt_cfg, pg_collection=pg_collection)

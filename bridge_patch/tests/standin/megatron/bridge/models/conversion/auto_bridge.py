@@ -21,13 +21,36 @@ class AutoBridge:
         merge_adapter_weights: bool = True,
         distributed_save: bool = False,
         save_every_n_ranks: int = 1,
-        weight_dtype: Any = None,  # since 0.6.0
     ) -> None:
         """Save what comes with the weights; 0.4.x refuses a config alone."""
         del model, show_progress, source_path, strict
-        del merge_adapter_weights, distributed_save, save_every_n_ranks, weight_dtype
+        del merge_adapter_weights, distributed_save, save_every_n_ranks
         if version("megatron-bridge").startswith("0.4.") and not hasattr(self.hf_pretrained, "state"):
             raise ValueError("The state source is required")
         save = ("save_artifacts", "save_pretrained")  # of a checkpoint, of a config
         for method in filter(None, (getattr(self.hf_pretrained, name, None) for name in save)):
             method(path)
+
+
+if version("megatron-bridge").startswith("0.6."):
+    _V05 = AutoBridge
+
+    class AutoBridge(_V05):  # type: ignore[no-redef]
+        """0.6.x takes a dtype as well."""
+
+        def save_hf_pretrained(
+            self,
+            model: list[Any],
+            path: str | Path,
+            show_progress: bool = True,
+            source_path: str | Path | None = None,
+            strict: bool = True,
+            merge_adapter_weights: bool = True,
+            distributed_save: bool = False,
+            save_every_n_ranks: int = 1,
+            weight_dtype: Any = None,
+        ) -> None:
+            """Save the same."""
+            del show_progress, source_path, strict
+            del merge_adapter_weights, distributed_save, save_every_n_ranks, weight_dtype
+            super().save_hf_pretrained(model, path)

@@ -9,7 +9,15 @@ class PreTrainedBase(ABC):  # noqa: B024 (as upstream's, but for what loads)
     """A checkpoint, or a part of one."""
 
     def __init__(self, config: Any) -> None:
-        self.config = config
+        self._config = None
+        self.source = config
+
+    @property
+    def config(self) -> Any:
+        """Return the config, loaded when it is asked for first."""
+        if self._config is None:
+            self._config = self.source
+        return self._config
 
     def save_artifacts(
         self,

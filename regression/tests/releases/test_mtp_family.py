@@ -1,0 +1,114 @@
+"""On a real release: what the patch replaces, and that models of other families meet upstream's functions."""
+
+import importlib
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mtp_bridge_patch.fix import Need
+from mtp_bridge_patch.patch import FIXES
+from mtp_regression.ranks import run as ranks
+
+pytestmark = [pytest.mark.xdist_group("megatron"), pytest.mark.usefixtures("main_job")]  # for its fork server
+
+Run = Callable[..., Any]
+
+OF_EVERY_RELEASE = (
+    "build_conversion_tasks",
+    "load_weights_hf_to_megatron",
+    "mapping_registry",
+    "maybe_modify_loaded_hf_weight",
+    "stream_weights_hf_to_megatron",
+    "stream_weights_megatron_to_hf",
+)
+OF_FIX = {
+    "expert-numbers": "_megatron_global_param_names_all_pp_ranks",
+    "tied-embeddings-vpp": "_broadcast_shared_embeddings",
+}
+LOOKS_AT = {"FamilyMethod.__get__", "is_of_family", "_known_config", "_of_auto_bridge", "_itself"}
+"""What tells from a config that a model is of another family."""
+TINY = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "vocab_size": 512,
+    "max_position_embeddings": 128,
+    "dtype": "bfloat16",
+}
+
+
+@pytest.fixture
+def on_a_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Return a function that runs one of `family_jobs` on a rank, and gives its result."""
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+
+    def run(job: str, *arguments: object) -> Any:
+        (result,) = ranks.run(
+            getattr(importlib.import_module("family_jobs"), job),
+            *map(str, arguments),
+            world_size=1,
+            time_limit=120,
+            log_folder=tmp_path,
+            preload=["mtp_regression.adapters.megatron_bridge"],
+        )
+        return result
+
+    return run
+
+
+def test_mtp_methods_are_wrapped_once_with_upstreams_signatures(on_a_rank: Run, release: str) -> None:
+    found = on_a_rank("replaced")
+    names = [*OF_EVERY_RELEASE]
+    names += [OF_FIX[fix.id] for fix in FIXES if fix.id in OF_FIX and fix.need(release) is Need.APPLIES]
+    bridges = ["Qwen35VLBridge", "Qwen35VLMoEBridge"]
+    bridges += [] if release.startswith("0.4.") else ["Qwen35Bridge", "Qwen35MoEBridge"]
+    assert found == {
+        "wrapped": sorted(f"{bridge}.{name}" for bridge in bridges for name in names),
+        "wrong": [],
+    }
+
+
+@pytest.fixture
+def other(checkpoints: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]:
+    """Return a function that makes a tiny checkpoint of another family."""
+
+    def make(family: str) -> Path:
+        import transformers
+
+        configs: dict[str, Any] = {
+            "LlamaForCausalLM": lambda: transformers.LlamaConfig(**TINY),
+            "Qwen3MoeForCausalLM": lambda: transformers.Qwen3MoeConfig(
+                **TINY, num_experts=4, num_experts_per_tok=2, moe_intermediate_size=32
+            ),
+        }
+        folder = tmp_path / family
+        getattr(transformers, family)(configs[family]()).save_pretrained(folder)
+        assert json.loads((folder / "config.json").read_text())["architectures"] == [family]
+        for path in checkpoints["qwen3.6-35b-a3b"].glob("tokenizer*"):  # upstream saves one with the weights
+            shutil.copy(path, folder)
+        return folder
+
+    return make
+
+
+@pytest.mark.parametrize("family", ["LlamaForCausalLM", "Qwen3MoeForCausalLM"])
+def test_other_families_meet_upstreams_functions(
+    on_a_rank: Run, other: Callable[[str], Path], tmp_path: Path, family: str
+) -> None:
+    ran = on_a_rank("patch_functions", other(family), tmp_path / "saved")
+    assert (tmp_path / "saved" / "model.safetensors").exists()
+    assert (ran["load"], ran["export"]) == ([], [])
+    assert set(ran["save"]) <= LOOKS_AT
+
+
+def test_mtp_family_meets_the_patch(on_a_rank: Run, checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    ran = on_a_rank("patch_functions", checkpoints["qwen3.6-35b-a3b"], tmp_path / "saved")
+    for step in ("load", "export", "save"):
+        assert len(set(ran[step]) - LOOKS_AT) > 3, step

@@ -1,0 +1,88 @@
+"""What the fixes use of Megatron-Bridge: names and signatures, of a real release or of its stand-in."""
+
+import importlib
+import inspect
+import json
+import sys
+from typing import Any
+
+MODELS = "megatron.bridge.models."
+TRAINING = "megatron.bridge.training."
+MODEL_BRIDGE = MODELS + "conversion.model_bridge:"
+MAPPINGS = MODELS + "conversion.param_mapping:"
+BASE = MODEL_BRIDGE + "MegatronModelBridge."
+VISION_LANGUAGE = MODELS + "qwen_vl.qwen35_vl_bridge:"
+TEXT = MODELS + "qwen.qwen35_bridge:"
+
+USED = (
+    *(
+        BASE + name
+        for name in (
+            "_broadcast_shared_embeddings",
+            "_get_lora_unwrapped_name",
+            "_megatron_global_param_names_all_pp_ranks",
+            "build_conversion_tasks",
+            "load_weights_hf_to_megatron",
+            "mapping_registry",
+            "maybe_modify_loaded_hf_weight",
+            "provider_bridge",
+            "register_bridge",
+            "stream_weights_hf_to_megatron",
+            "stream_weights_megatron_to_hf",
+        )
+    ),
+    MODEL_BRIDGE + "HFWeightTuple",
+    MODEL_BRIDGE + "_megatron_local_name_to_global",
+    MODEL_BRIDGE + "extract_sort_key",
+    MODELS + "conversion.auto_bridge:AutoBridge.save_hf_pretrained",
+    MODELS + "conversion.mapping_registry:MegatronMappingRegistry",
+    MODELS + "conversion.mapping_registry:MegatronMappingRegistry.megatron_to_hf_lookup",
+    MAPPINGS + "AutoMapping",
+    MAPPINGS + "FusedExpertMapping",
+    MAPPINGS + "FusedGatedExpertMapping",
+    MAPPINGS + "GatedMLPMapping",
+    MAPPINGS + "RMSNorm2ZeroCenteredRMSNormMapping",
+    *(
+        f"{MAPPINGS}MegatronParamMapping.{name}"
+        for name in ("_validate_patterns", "megatron_to_hf", "resolve")
+    ),
+    MODELS + "hf_pretrained.base:PreTrainedBase.save_artifacts",
+    VISION_LANGUAGE + "Qwen35VLBridge",
+    VISION_LANGUAGE + "Qwen35VLMoEBridge",
+    TEXT + "Qwen35Bridge",
+    TEXT + "Qwen35MoEBridge",
+    TRAINING + "checkpointing:_load_base_checkpoint",
+    TRAINING + "config:ConfigContainer.to_yaml",
+    TRAINING + "model_load_save:load_model_config",
+)
+"""Module, and name in it, of every function that a fix wraps or calls, and of every class that it makes."""
+
+ABSENT = "absent"
+
+
+def signatures(_world: Any = None) -> dict[str, Any]:
+    """Return the parameters of each place in `USED`: names, kinds and defaults, or ABSENT."""
+    return {place: _signature(place) for place in USED}
+
+
+def _signature(place: str) -> Any:
+    module, _, name = place.partition(":")
+    try:
+        found = importlib.import_module(module)
+    except ModuleNotFoundError:
+        return ABSENT
+    for part in name.split("."):
+        found = getattr(found, part, ABSENT)
+    if found is ABSENT:
+        return ABSENT
+    parameters = inspect.signature(found).parameters.values()
+    return [[parameter.name, parameter.kind.name, _default(parameter)] for parameter in parameters]
+
+
+def _default(parameter: inspect.Parameter) -> str:
+    return "none" if parameter.default is inspect.Parameter.empty else repr(parameter.default)
+
+
+if __name__ == "__main__":
+    sys.path[:0] = sys.argv[1:]
+    print(json.dumps(signatures()))
