@@ -1,6 +1,7 @@
 """The main job over a part of its grid; `nox -s roundtrip` runs all of it."""
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -87,3 +88,17 @@ def test_values_that_must_round_are_declared(checkpoints: dict[str, Path], main_
         assert found["tensor"].endswith("linear_attn.norm.weight")
         assert found["verdict"] == "wrong"
         assert "0x" in found["detail"]
+
+
+def test_checkpoints_of_one_name_are_two_cells(
+    checkpoints: dict[str, Path], main_job: Job, tmp_path: Path
+) -> None:
+    folders = [tmp_path / part / "out" for part in ("a", "b")]
+    for folder, name in zip(folders, ("qwen3.5-35b-a3b", "qwen3.6-35b-a3b"), strict=True):
+        shutil.copytree(checkpoints[name], folder)
+    exit_code, report = main_job(*folders, "--parallel", "tp1")
+    assert exit_code == 0
+    assert [record["checkpoint"] for record in report["records"]] == ["a/out"] * 3 + ["b/out"] * 3
+    logs = {log for record in report["records"] for log in record["logs"]}
+    assert len(logs) == 2
+    assert all(Path(log).exists() for log in logs)

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from mtp_regression.commands.console import read_parallel
+from mtp_regression.commands.console import read_parallel, refuse
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
@@ -46,6 +46,14 @@ def cases(
 def cases_page() -> None:
     """Print docs/cases.md, from what is known of each release."""
     from mtp_regression.maintenance.cases.page import page
+
+    print(page(), end="")
+
+
+@app.command()
+def api_page() -> None:
+    """Print docs/api.md, from the docstrings of what is public."""
+    from mtp_regression.maintenance.api_page import page
 
     print(page(), end="")
 
@@ -141,6 +149,7 @@ def bench_roundtrip(
 
 @app.command()
 def fuzz(
+    context: typer.Context,
     readers: Annotated[
         list[str] | None, typer.Argument(metavar="READER", help="Readers to fuzz.", show_default="all")
     ] = None,
@@ -160,6 +169,7 @@ def fuzz(
             raise typer.BadParameter(f"{name!r} is none of {', '.join(READERS)}", param_hint="READER")
     if file is None:
         raise typer.Exit(run.fuzz_all(readers or list(READERS), seconds, jobs))
+    refuse(context, ["seconds", "jobs"], "with --input: the reader gets it once")
     if len(readers or ()) != 1:
         raise typer.BadParameter("it needs one READER", param_hint="--input")
     raise typer.Exit(run.reproduce((readers or [""])[0], file.read_bytes()))
@@ -167,6 +177,7 @@ def fuzz(
 
 @app.command()
 def gpu_check(
+    context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="Where reports and logs go.")] = Path("reports/gpu-check"),
     wheels: Annotated[
         Path | None, typer.Option(help="Wheels that this environment lacks, made by --pack.")
@@ -179,6 +190,7 @@ def gpu_check(
     from mtp_regression.maintenance.gpu_check import pack as packing
 
     if pack is not None:
+        refuse(context, ["folder", "wheels", "cpu", "minutes"], "with --pack, which runs no step")
         made = packing.pack(pack)
         print(f"{len(made)} wheels, {sum(path.stat().st_size for path in made) / 1e6:.1f} MB, in {pack}")
         return

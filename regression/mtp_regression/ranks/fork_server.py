@@ -20,7 +20,8 @@ from unittest import mock
 from mtp_regression.ranks.devices import Device
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from multiprocessing.connection import Connection
 
 _TAIL_LINES = 100
 
@@ -73,6 +74,38 @@ def warm(preload: Sequence[str] = ()) -> float:
             _preloaded = None
             raise PreloadError("a new interpreter cannot import mtp_regression; is it installed there?")
     return time.monotonic() - start
+
+
+def call(function: Callable[..., Any], *args: Any, device: Device = Device.CPU) -> Any:
+    """Calls a function in a process like a rank's: a fork of the server, or for GPUs a new interpreter.
+
+    Args:
+        function: A function of an importable module; its arguments and its result are pickled.
+        args: Its arguments.
+        device: See `starting`.
+
+    Returns:
+        The function's result.
+
+    Raises:
+        RuntimeError: It raised, or ended the process.
+    """
+    context: Any = multiprocessing.get_context("spawn" if device.on_gpu else "forkserver")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(sender, function, args))
+    with starting(device):
+        process.start()
+    sender.close()
+    try:
+        return receiver.recv()
+    except EOFError:
+        raise RuntimeError(f"{function.__module__}.{function.__qualname__} gave no result") from None
+    finally:
+        process.join()
+
+
+def _answer(sender: Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    sender.send(function(*args))
 
 
 @contextmanager

@@ -100,18 +100,23 @@ class Case:
 
     Attributes:
         adapter: See `adapters.protocol.find`.
-        checkpoint: The checkpoint's folder; its name is the checkpoint's name.
+        checkpoint: The checkpoint's folder.
         parallel: The parallel layout.
+        name: The checkpoint's name, by which the report knows it; empty takes the folder's.
     """
 
     adapter: str
     checkpoint: Path
     parallel: Parallel
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or self.checkpoint.name)
 
     @property
     def folder_name(self) -> str:
         """A folder for the case, relative to the run's."""
-        return f"{self.checkpoint.name}/{str(self.parallel).replace(' ', '-')}"
+        return f"{self.name}/{str(self.parallel).replace(' ', '-')}"
 
 
 @dataclass

@@ -60,7 +60,7 @@ def judge(case: Case, evidence: Evidence, exceptions: Sequence[DeclaredException
     common: dict[str, Any] = {
         "bridge": f"{about.bridge} {about.release}",
         "engine": about.engine,
-        "checkpoint": case.checkpoint.name,
+        "checkpoint": case.name,
         "parallel": str(case.parallel),
         "ranks": case.parallel.ranks,
         "case_seconds": evidence.seconds,

@@ -9,8 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mtp_regression.adapters.protocol import AdapterError, problem_of
 from mtp_regression.ranks import run as ranks
 from mtp_regression.ranks.devices import Device
+from mtp_regression.ranks.fork_server import call
 from mtp_regression.ranks.world import World, joined
 from mtp_regression.roundtrip.case import EXPORTS, Case, Crash, Evidence, Stage
 from mtp_regression.roundtrip.stages import run_stages
@@ -91,8 +93,20 @@ class StartedRanks:
     device: Device = Device.CPU
 
     def warm(self, adapter: str) -> float:
-        """Import a bridge for all ranks to come; returns the seconds it took (0 where it cannot help)."""
-        return 0.0 if self.device.on_gpu else ranks.warm(_modules(adapter))
+        """Import a bridge for all ranks to come, and look at the adapter's class.
+
+        Returns:
+            Seconds that the import took: 0 on GPUs, where every rank imports it itself.
+
+        Raises:
+            AdapterError: There is no such class, or it lacks a method.
+            PreloadError: The bridge cannot be imported.
+        """
+        seconds = 0.0 if self.device.on_gpu else ranks.warm(_modules(adapter))
+        problem = call(problem_of, adapter, device=self.device)
+        if problem:
+            raise AdapterError(problem)
+        return seconds
 
     def __call__(self, case: Case, stages: Sequence[Stage], folder: Path, logs: Path) -> None:
         """Run a case's stages; see `Launch`."""
