@@ -32,7 +32,7 @@ def test_mtp_standin_has_the_releases_signatures(
     )
     site = tmp_path / "site"
     importlib.import_module("standin_release").install(site, release)
-    script = [sys.executable, "-I", "-S", used.__file__, str(site)]
+    script = [sys.executable, "-I", "-S", str(used.__file__), str(site)]
     standin = json.loads(subprocess.run(script, capture_output=True, text=True, check=True).stdout)
     assert standin == real
     absent = {place.partition(":")[0] for place, found in real.items() if found == used.ABSENT}
