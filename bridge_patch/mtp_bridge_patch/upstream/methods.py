@@ -27,9 +27,15 @@ def install_bridges(module: ModuleType, fixes: Fixes) -> Callable[[], None]:
 
     Returns:
         What puts the classes back as they were.
+
+    Raises:
+        RuntimeError: The module defines no bridge of the family.
     """
+    classes = list(bridges(module))
+    if not classes:
+        raise RuntimeError(f"{module.__name__} defines no bridge of Qwen3.5; install megatron-bridge anew")
     undo = ExitStack()
-    for bridge_class in bridges(module):
+    for bridge_class in classes:
         for name, (wrapper_of, hooks) in METHODS.items():
             upstream = getattr(bridge_class, name, None)
             if upstream is not None and any(Hooks.of(fixes, hook) for hook in hooks):
