@@ -37,3 +37,11 @@ def checkpoints(make_checkpoint: MakeCheckpoint) -> dict[str, Path]:
         "qwen3.6-35b-a3b": make_checkpoint("qwen3.6-35b-a3b"),
         "qwen3.6-35b-a3b-rounding": make_checkpoint("qwen3.6-35b-a3b", value_range="rounding"),
     }
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests about MTP, which have it in their names: `-m mtp` takes what `-k mtp` does."""
+    for item in items:
+        if "mtp" in item.nodeid:
+            item.add_marker("mtp")

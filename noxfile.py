@@ -1,21 +1,30 @@
-"""Sessions: `nox -l` lists them; `nox -s tests` and `nox -s roundtrip` are the two that the README names."""
-
-from __future__ import annotations
+# /// script
+# requires-python = ">=3.8"
+# ///
+# By this, `uv run noxfile.py` needs nothing of the project to start.
+"""Sessions: `python3 noxfile.py -l` lists them; `tests` and `roundtrip` are the two that the README names."""
 
 import os
 import re
+import runpy
 import shutil
 import subprocess
+from collections.abc import Callable, Iterable
 from pathlib import Path
+
+if __name__ == "__main__":  # started by a Python that need not have nox
+    runpy.run_path(str(Path(__file__).parent / "requirements" / "bootstrap.py"), run_name="__main__")
 
 import nox
 
+nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"
+nox.options.error_on_missing_interpreters = True
 nox.options.reuse_venv = "yes"
 nox.options.sessions = ["tests", "lint"]
 
-PYTHON = "3.12"  # Megatron-Bridge needs >=3.12,<3.13
-OLDEST_PYTHON = "3.11"  # for generator and patch
+# The generator and the patch run on all; Megatron-Bridge needs >=3.12,<3.13.
+OLDEST_PYTHON, PYTHON = nox.project.python_versions(nox.project.load_toml("pyproject.toml"))
 RELEASES = ("0.4.2", "0.5.1", "0.6.2")
 DEFAULT_RELEASE = "0.6.2"
 KNOWN_BAD_RELEASE = "0.4.2"
@@ -52,6 +61,21 @@ def install_release(session: nox.Session, release: str) -> None:
         session.install("--no-deps", f"megatron-bridge=={release}")
 
 
+def for_each(releases: Iterable[str]) -> Callable[[Callable[[nox.Session, str], None]], None]:
+    """Make a session NAME-RELEASE of a function NAME_release for each release, which its docstring names."""
+
+    def make(function: Callable[[nox.Session, str], None]) -> None:
+        for release in releases:
+
+            def run(session: nox.Session, release: str = release) -> None:
+                function(session, release)
+
+            run.__doc__ = str(function.__doc__).format(release=release)
+            nox.session(name=function.__name__.replace("_release", f"-{release}"), python=PYTHON)(run)
+
+    return make
+
+
 def run_roundtrip(session: nox.Session, release: str) -> None:
     """Run the round trip with a release, into a report of its own unless it is the default release."""
     install_release(session, release)
@@ -65,33 +89,33 @@ def roundtrip(session: nox.Session) -> None:
     run_roundtrip(session, DEFAULT_RELEASE)
 
 
-def _add_release_sessions(release: str) -> None:
-    @nox.session(name=f"roundtrip-{release}", python=PYTHON)
-    def roundtrip_release(session: nox.Session) -> None:
-        run_roundtrip(session, release)
-
-    roundtrip_release.__doc__ = (
-        f"The round trip with Megatron-Bridge {release}; `-- --patched` applies the patch."
-    )
-
-    @nox.session(name=f"tests-{release}", python=PYTHON)
-    def tests_release(session: nox.Session) -> None:
-        install_release(session, release)
-        session.run("pytest", "regression/tests/releases", *session.posargs)
-
-    tests_release.__doc__ = f"The tests that hold for one release of Megatron-Bridge, with {release}."
+@for_each(RELEASES)
+def roundtrip_release(session: nox.Session, release: str) -> None:
+    """The round trip with Megatron-Bridge {release}; `-- --patched` applies the patch."""
+    run_roundtrip(session, release)
 
 
-for _release in RELEASES:
-    _add_release_sessions(_release)
+@for_each(RELEASES)
+def tests_release(session: nox.Session, release: str) -> None:
+    """The tests that hold for one release of Megatron-Bridge, with {release}."""
+    install_release(session, release)
+    session.run("pytest", "regression/tests/releases", *session.posargs)
 
 
 @nox.session(python=PYTHON)
 def tests(session: nox.Session) -> None:
-    """Run the tests with the newest Megatron-Bridge, then those of the other releases with each."""
+    """Run the tests with the newest Megatron-Bridge, then those of the other releases with each.
+
+    Without arguments the branches that they cover are measured, in subprocesses and ranks too.
+    """
     install_release(session, DEFAULT_RELEASE)
-    session.run("pytest", "-n", "auto", *session.posargs)
-    if not session.posargs:
+    if session.posargs:
+        session.run("pytest", "-n", "auto", *session.posargs)
+    else:
+        session.run("coverage", "erase")
+        session.run("coverage", "run", "-m", "pytest", "-n", "auto")
+        session.run("coverage", "combine", "--quiet")
+        session.run("coverage", "report")
         for release in RELEASES:
             if release != DEFAULT_RELEASE:
                 session.notify(f"tests-{release}")
@@ -134,19 +158,11 @@ def coverage(session: nox.Session, release: str) -> None:
     session.run(*MAINTENANCE, "coverage-limits", *session.posargs)
 
 
-def _add_case_sessions(release: str) -> None:
-    @nox.session(name=f"cases-{release}", python=PYTHON)
-    def cases_release(session: nox.Session) -> None:
-        install_release(session, release)
-        session.run(*MAINTENANCE, "cases", *session.posargs)
-
-    cases_release.__doc__ = (
-        f"Every scenario on Megatron-Bridge {release}; `-- --update` renews what is known."
-    )
-
-
-for _release in (*RELEASES, *OTHER_RELEASES):
-    _add_case_sessions(_release)
+@for_each((*RELEASES, *OTHER_RELEASES))
+def cases_release(session: nox.Session, release: str) -> None:
+    """Every scenario on Megatron-Bridge {release}; `-- --update` renews what is known."""
+    install_release(session, release)
+    session.run(*MAINTENANCE, "cases", *session.posargs)
 
 
 @nox.session(venv_backend="none")
@@ -203,7 +219,7 @@ def gpu_check(session: nox.Session) -> None:
     """Make ready, or run, the check for a GPU that is lent for minutes: docs/gpu.md."""
     install_release(session, DEFAULT_RELEASE)
     session.install("pip")  # uv makes no wheels of what it finds
-    session.run("python", "-m", "mtp_regression.maintenance", "gpu-check", *session.posargs)
+    session.run(*MAINTENANCE, "gpu-check", *session.posargs)
 
 
 @nox.session(python=PYTHON)
@@ -260,6 +276,8 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
+    for tests in ("fixtures/tests", "bridge_patch/tests", "regression/tests"):
+        session.run("mypy", tests)  # each has a conftest of its own
     session.run("lint-imports", "--no-cache")
     session.run(*MAINTENANCE, "map")
 

@@ -161,7 +161,7 @@ def test_failing_install_fails_the_import(
 
 
 def test_importing_and_applying_import_nothing_else(site: Path) -> None:
-    packages = [str(Path(package.__file__).parents[1]) for package in (mtp_bridge_patch, mtp_checkpoint)]
+    packages = [str(Path(str(package.__file__)).parents[1]) for package in (mtp_bridge_patch, mtp_checkpoint)]
     code = (
         f"import sys; sys.path[:0] = {[str(site), *packages]!r}; import mtp_bridge_patch;"
         "before = set(sys.modules); mtp_bridge_patch.apply(); names = before | set(sys.modules);"

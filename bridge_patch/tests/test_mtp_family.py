@@ -14,7 +14,15 @@ from mtp_bridge_patch.upstream.bridges import is_of_family
 from mtp_bridge_patch.upstream.methods import METHODS
 
 FAMILY = ["Qwen3_5MoeForConditionalGeneration"]
-OTHERS = (["LlamaForCausalLM"], ["Qwen3MoeForCausalLM"], [], None, "Qwen3_5ForCausalLM", [None], mock.Mock())
+OTHERS: tuple[Any, ...] = (
+    ["LlamaForCausalLM"],
+    ["Qwen3MoeForCausalLM"],
+    [],
+    None,
+    "Qwen3_5ForCausalLM",
+    [None],
+    mock.Mock(),
+)
 SAVES = (
     ("megatron.bridge.models.conversion.auto_bridge", "AutoBridge", "save_hf_pretrained"),
     ("megatron.bridge.models.hf_pretrained.base", "PreTrainedBase", "save_artifacts"),

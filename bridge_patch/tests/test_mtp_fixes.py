@@ -158,7 +158,7 @@ def test_fixes_import_neither_torch_nor_upstreams_dependencies(
     install_release: Callable[[str], Path],
 ) -> None:
     site = install_release("0.4.2")
-    packages = [str(Path(package.__file__).parents[1]) for package in (mtp_bridge_patch, mtp_checkpoint)]
+    packages = [str(Path(str(package.__file__)).parents[1]) for package in (mtp_bridge_patch, mtp_checkpoint)]
     names = [*MODULES, "megatron.bridge.models.qwen_vl.qwen35_vl_bridge"]
     code = (
         f"import sys, importlib; sys.path[:0] = {[str(site), *packages]!r}; import mtp_bridge_patch;"

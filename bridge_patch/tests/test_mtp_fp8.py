@@ -12,6 +12,7 @@ import pytest
 
 import mtp_bridge_patch
 from mtp_bridge_patch.upstream import conversion
+from mtp_checkpoint.files.index import CheckpointHeaders, read_checkpoint
 
 Tensors = dict[str, tuple[str, tuple[int, ...]]]
 
@@ -66,8 +67,12 @@ def test_headers_are_read_once_a_load(
     install_release("0.6.2")
     mtp_bridge_patch.apply()
     read: list[Path] = []
-    upstream = conversion.read_checkpoint
-    monkeypatch.setattr(conversion, "read_checkpoint", lambda path: read.append(path) or upstream(path))
+
+    def reads(path: Path) -> CheckpointHeaders:
+        read.append(path)
+        return read_checkpoint(path)
+
+    monkeypatch.setattr(conversion, "read_checkpoint", reads)
     monkeypatch.setattr("mtp_checkpoint.inspection.inspection.read_checkpoint", read.append)
     gate, up, down = WEIGHTS
     checkpoint = stored({gate: ("BF16", (130, 256)), up: ("BF16", (130, 256)), down: ("BF16", (256, 130))})

@@ -56,7 +56,7 @@ def python(install_release: Callable[[str], Path], folder: Path) -> Run:
         site = install_release(release) if not (folder / "site" / "megatron").exists() else folder / "site"
         packages = (mtp_bridge_patch, mtp_checkpoint)
         paths = os.pathsep.join(
-            [str(site), *(str(Path(package.__file__).parents[1]) for package in packages)]
+            [str(site), *(str(Path(str(package.__file__)).parents[1]) for package in packages)]
         )
         return subprocess.run(
             [sys.executable, *arguments],

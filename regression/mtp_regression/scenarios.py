@@ -12,6 +12,7 @@ from mtp_fixtures import CheckpointSpec, ExpertLayout, preset
 from mtp_fixtures.faults.write import write_faulty
 from mtp_regression.ranks.parallel import Parallel
 
+_TP2, _TP2_EP2 = Parallel(tp=2), Parallel(tp=2, ep=2)
 _ADAPTERS = "mtp_regression.adapters."
 
 
@@ -54,14 +55,9 @@ class Scenario:
     preset: str
     findings: tuple[int, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
-    parallel: str = "tp2 ep2"
+    parallel: Parallel = _TP2_EP2
     use: Use = Use.PLAIN
     fault: str | None = None
-
-    @property
-    def layout(self) -> Parallel:
-        """The parallel layout."""
-        return Parallel.parse(self.parallel)
 
     def write(self, folder: Path) -> Path:
         """Write the checkpoint."""
@@ -82,16 +78,16 @@ SCENARIOS = (
     Scenario("MoE, no MTP", _Q36, (), {"mtp_layers": 0}),
     Scenario("MoE, 2 MTP layers per expert", _Q35, (2, 10), _TWO),
     Scenario("MoE, 2 MTP layers packed", _Q36, (2, 10), _TWO),
-    Scenario("dense", _Q27, (), parallel="tp2"),
-    Scenario("dense, 2 MTP layers", _Q27, (2, 10), _TWO, parallel="tp2"),
-    Scenario("dense, tied embeddings", _Q08, (9, 14), parallel="tp2"),
-    Scenario("dense, tied embeddings, virtual stages", _Q08, (9, 15), parallel="pp2 vpp2"),
+    Scenario("dense", _Q27, (), parallel=_TP2),
+    Scenario("dense, 2 MTP layers", _Q27, (2, 10), _TWO, parallel=_TP2),
+    Scenario("dense, tied embeddings", _Q08, (9, 14), parallel=_TP2),
+    Scenario("dense, tied embeddings, virtual stages", _Q08, (9, 15), parallel=Parallel(pp=2, vpp=2)),
     Scenario("text-only MoE, MTP per expert", _Q35, (9, 18), _TEXT),
     Scenario("text-only MoE, MTP packed", _Q36, (18,), _TEXT),
-    Scenario("text-only dense", _Q27, (18,), _TEXT, parallel="tp2"),
-    Scenario("text-only dense, tied embeddings", _Q08, (9, 14, 18), _TEXT, parallel="tp2"),
+    Scenario("text-only dense", _Q27, (18,), _TEXT, parallel=_TP2),
+    Scenario("text-only dense, tied embeddings", _Q08, (9, 14, 18), _TEXT, parallel=_TP2),
     Scenario("FP8 MoE", _Q36 + "-fp8", (5,)),
-    Scenario("FP8 dense", _Q27 + "-fp8", (5,), parallel="tp2"),
+    Scenario("FP8 dense", _Q27 + "-fp8", (5,), parallel=_TP2),
     Scenario("sequential experts, MTP per expert", _Q35, (1, 10), use=Use.SEQUENTIAL),
     Scenario("sequential experts, MTP packed", _Q36, (1, 10), use=Use.SEQUENTIAL),
     Scenario("sequential experts, decoder per expert", _Q36, (1, 10), _SINGLE, use=Use.SEQUENTIAL),
@@ -102,10 +98,10 @@ SCENARIOS = (
     Scenario("config-only export, MTP per expert", _Q35, (3, 9), use=Use.CONFIG_ONLY),
     Scenario("config-only export, MTP packed", _Q36, (3,), use=Use.CONFIG_ONLY),
     Scenario("config-only export, decoder per expert", _Q36, (3, 13), _SINGLE, use=Use.CONFIG_ONLY),
-    Scenario("config-only export, tied embeddings", _Q08, (3, 4, 9), parallel="tp2", use=Use.CONFIG_ONLY),
+    Scenario("config-only export, tied embeddings", _Q08, (3, 4, 9), parallel=_TP2, use=Use.CONFIG_ONLY),
     Scenario("padded vocabulary, MoE", _Q36, (12, 17), use=Use.PADDED),
-    Scenario("padded vocabulary, text-only", _Q27, (11, 18), _TEXT, parallel="tp1", use=Use.PADDED),
-    Scenario("padded vocabulary, tied embeddings", _Q08, (9, 12, 14), parallel="tp2", use=Use.PADDED),
+    Scenario("padded vocabulary, text-only", _Q27, (11, 18), _TEXT, parallel=Parallel(), use=Use.PADDED),
+    Scenario("padded vocabulary, tied embeddings", _Q08, (9, 12, 14), parallel=_TP2, use=Use.PADDED),
     Scenario("fault: both layouts", _Q36, (7,), fault="both-layouts"),
     Scenario("fault: half a packed pair", _Q36, (7,), fault="half-packed"),
     Scenario("fault: an expert missing", _Q35, (6,), fault="expert-missing"),

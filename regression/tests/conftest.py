@@ -2,36 +2,38 @@
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from mtp_regression.commands.app import app
-from mtp_regression.ranks import run as ranks
+from mtp_regression.ranks.fork_server import warm
 
 Job = Callable[..., tuple[int, dict[str, Any]]]
 
 
 @pytest.fixture(scope="session")
-def main_job(tmp_path_factory: pytest.TempPathFactory) -> Job:
-    """`mtpkit roundtrip ARGUMENTS...`; gives its exit code and its report.
+def megatron_server() -> None:
+    """One fork server, which has imported all that any test with the mark `megatron` needs."""
+    warm(["mtp_regression.adapters.megatron_bridge", "saboteurs", "oracle_saboteurs"])
 
-    Adapters of this folder can be named by module. All tests of a process share one fork server, so
-    tests that use it are kept on one xdist worker.
-    """
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(Path(__file__).parent)
-        ranks.warm(["mtp_regression.adapters.megatron_bridge", "saboteurs", "oracle_saboteurs"])
+
+@pytest.fixture(autouse=True)
+def _warm(request: pytest.FixtureRequest) -> None:
+    if request.node.get_closest_marker("megatron"):
+        request.getfixturevalue("megatron_server")
+
+
+@pytest.fixture(scope="session")
+def main_job(tmp_path_factory: pytest.TempPathFactory, megatron_server: None) -> Job:
+    """`mtpkit roundtrip ARGUMENTS...`; gives its exit code and its report."""
+    del megatron_server
 
     def run(*arguments: object) -> tuple[int, dict[str, Any]]:
         report = tmp_path_factory.mktemp("reports") / "roundtrip.json"
-        with pytest.MonkeyPatch.context() as patch:
-            patch.syspath_prepend(Path(__file__).parent)
-            result = CliRunner().invoke(
-                app, ["roundtrip", *map(str, arguments), "--report", str(report)], catch_exceptions=False
-            )
+        words = ["roundtrip", *map(str, arguments), "--report", str(report)]
+        result = CliRunner().invoke(app, words, catch_exceptions=False)
         assert report.exists(), result.output
         return result.exit_code, json.loads(report.read_text())
 

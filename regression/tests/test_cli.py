@@ -1,5 +1,6 @@
 """`mtpkit roundtrip` as a user types it, where it cannot run."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mtp_regression.commands.app import app
+from mtp_regression.roundtrip.run import named
 
 
 def mtpkit(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -31,11 +33,45 @@ def test_roundtrip_without_torch_says_what_to_do(monkeypatch: pytest.MonkeyPatch
         (["--device", "cuda"], "needs a GPU, and there is none; run it with --device cpu"),
         (["--adapter", "mtp_regression.absent:Bridge"], "No module named 'mtp_regression.absent'"),
         (["FOLDER"], "no safetensors file"),
+        (["--parallel", "ep2", "--parallel", "ep2"], "parallel layout given twice: ep2"),
+        (["FOLDER", "FOLDER/../FOLDER"], "checkpoint given twice: "),
+        (["--adapter", "my:Bridge", "--patched"], "--adapter: has no effect with --patched"),
+        (["--adapter", "mtp_regression.scenarios"], "an adapter is named package.module:Class"),
+        (["--adapter", "mtp_regression.scenarios:Scenaro"], "mtp_regression.scenarios has no class Scenaro"),
+        (["--adapter", "mtp_regression.scenarios:Scenario"], "is no adapter; it has no load, coordinates, "),
     ],
 )
 def test_roundtrip_that_cannot_run_says_why(arguments: list[str], message: str, tmp_path: Path) -> None:
-    arguments = [str(tmp_path) if argument == "FOLDER" else argument for argument in arguments]
+    arguments = [argument.replace("FOLDER/../FOLDER", f"FOLDER/../{tmp_path.name}") for argument in arguments]
+    arguments = [argument.replace("FOLDER", str(tmp_path)) for argument in arguments]
     done = mtpkit("roundtrip", *arguments, "--report", tmp_path / "report.json")
     assert done.returncode == 2
-    assert message in done.stderr
+    assert message in " ".join(done.stderr.split())
     assert not (tmp_path / "report.json").exists()
+
+
+@pytest.mark.parametrize("command", [["mtpkit"], [sys.executable, "-m", "mtp_regression"]])
+def test_adapter_is_found_in_the_working_folder(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "my_bridge.py").write_text("class Bridge: pass")
+    script = [str(Path(sys.executable).with_name("mtpkit"))] if command == ["mtpkit"] else command
+    words = [*script, "roundtrip", "--adapter", "my_bridge:Bridge"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "my_bridge:Bridge is no adapter; it has no load, coordinates, parameters, stream, " in done.stderr
+
+
+def test_time_limit_under_torchrun_is_an_error(tmp_path: Path) -> None:
+    world = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "x", "MASTER_PORT": "1"}
+    command = [sys.executable, "-m", "mtp_regression", "roundtrip", "--time-limit", "9"]
+    done = subprocess.run(
+        command, cwd=tmp_path, env=os.environ | world, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "a time limit has no effect on ranks that torchrun or Slurm has started" in done.stderr
+
+
+def test_checkpoints_of_one_name_are_told_apart() -> None:
+    folders = [Path("/x/a/out"), Path("/x/b/out"), Path("/y/other")]
+    assert list(named(folders)) == ["a/out", "b/out", "y/other"]
+    assert list(named(folders[1:])) == ["out", "other"]
+    assert list(named([Path("/out"), Path("/a/out")])) == ["out", "a/out"]

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,14 +62,24 @@ def test_times_and_engines_may_differ(earlier: Path) -> None:
         ({"parallel": "ep8"}, "first, ep8, stream: not there"),
     ],
 )
-def test_any_other_verdict_is_a_difference(earlier: Path, change: dict[str, object], told: str) -> None:
+def test_any_other_verdict_is_a_difference(earlier: Path, change: dict[str, Any], told: str) -> None:
     assert differences(CELL[0], replace(CELL[1], **change), CELL[2], earlier=earlier) == [told]
 
 
-@pytest.mark.parametrize("text", [None, "", "[]", "{}", '{"schema": 2}', '{"schema": 1, "cases": 1}'])
-def test_what_is_no_report_is_refused(tmp_path: Path, text: str | None) -> None:
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "is no report of a round trip"),
+        ("", "is no report of a round trip"),
+        ("[]", "is no report of a round trip"),
+        ("{}", "is no report of a round trip"),
+        ('{"schema": 1, "records": []}', "is a report of schema 1, and not 2: run it anew"),
+        ('{"schema": 2, "records": 1}', "is a report of schema 2, and not 2: run it anew"),
+    ],
+)
+def test_what_is_no_report_is_refused(tmp_path: Path, text: str | None, message: str) -> None:
     path = tmp_path / "other.json"
     if text is not None:
         path.write_text(text)
-    with pytest.raises(ValueError, match=r"other\.json is no report of a round trip"):
+    with pytest.raises(ValueError, match=rf"other\.json {message}"):
         read_report(path)

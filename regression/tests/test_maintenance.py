@@ -25,6 +25,9 @@ from mtp_regression.maintenance.rooms import problems
         (["fuzz", "shard"], "'shard' is none of header, index, "),
         (["fuzz", "--input", __file__], "it needs one READER"),
         (["fuzz", "--seconds", "0"], "0 is not in the range"),
+        (["fuzz", "index", "--input", __file__, "--seconds", "60"], "--seconds: has no effect with --input"),
+        (["gpu-check", "--pack", "folder", "--cpu"], "--cpu: has no effect with --pack"),
+        (["gpu-check", "folder", "--pack", "folder"], "FOLDER: has no effect with --pack"),
         (["case"], "No such command 'case'"),
     ],
 )

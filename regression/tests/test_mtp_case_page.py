@@ -8,16 +8,17 @@ import pytest
 from mtp_bridge_patch.fix import CHECKED
 from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.maintenance.cases.page import OTHERS, RELEASES, page
-from mtp_regression.maintenance.cases.table import KNOWN, PATCHED, REFUSED, UPSTREAM, outcome
+from mtp_regression.maintenance.cases.table import KNOWN, PATCHED, UPSTREAM, outcome
+from mtp_regression.roundtrip.case import Crash, Stage
 from mtp_regression.roundtrip.judge import Record
 from mtp_regression.scenarios import SCENARIOS
 
 PAGE = Path(__file__).parents[2] / "docs" / "cases.md"
 
 
-def record(export: str, verdict: Verdict, *, error: str = "", tensors: tuple[Finding, ...] = ()) -> Record:
+def record(export: str, verdict: Verdict, *tensors: Finding, crash: Crash | None = None) -> Record:
     return Record(
-        "bridge 1", "engine", "x", "tp1", 1, export, verdict, 0, 0.0, 0.0, tensors=tensors, error=error
+        *("bridge 1", "engine", "x", "tp1", 1, export, verdict, 0, 0.0, 0.0), tensors=[*tensors], crash=crash
     )
 
 
@@ -34,7 +35,7 @@ def test_patched_release_carries_or_refuses_every_scenario(release: str) -> None
     known = json.loads((KNOWN / f"{release}.json").read_text(encoding="utf-8"))
     assert list(known) == [scenario.name for scenario in SCENARIOS]
     for scenario in SCENARIOS:
-        wanted = REFUSED if scenario.fault else "exact"
+        wanted = Verdict.REFUSED if scenario.fault else Verdict.EXACT
         assert known[scenario.name][PATCHED]["outcome"] == wanted, scenario.name
 
 
@@ -70,21 +71,38 @@ def test_what_is_not_exact_upstream_has_a_finding_and_what_is_has_none(release: 
         assert (known[scenario.name][UPSTREAM]["outcome"] != "exact") == explained, scenario.name
 
 
-def test_own_error_is_a_refusal_and_upstreams_a_crash() -> None:
-    for error, wanted in (
-        ("  mtp_checkpoint.errors.LayoutError: x is inconsistent:", REFUSED),
-        ("  AttributeError: 'NoneType' object", "crash-import"),
-    ):
-        cell = outcome([record(name, Verdict.CRASH_IMPORT, error=error) for name in ("native", "stream")])
-        assert cell["outcome"] == wanted
+@pytest.mark.parametrize(
+    ("exception", "message", "refused", "cell"),
+    [
+        (
+            "mtp_checkpoint.errors.LayoutError",
+            "/tmp/mtp-cases-1/3 is inconsistent:\n  both layouts",
+            True,
+            {"outcome": "refused", "cause": "LayoutError: CHECKPOINT is inconsistent:"},
+        ),
+        ("KeyError", "'x'", False, {"outcome": "crash-import", "cause": "KeyError: 'x'"}),
+        (
+            "",
+            "rank 0 of 2 died of SIGSEGV",
+            False,
+            {"outcome": "crash-import", "cause": "rank 0 of 2 died of SIGSEGV"},
+        ),
+    ],
+)
+def test_crash_of_the_load_is_told_once(
+    exception: str, message: str, refused: bool, cell: dict[str, str]
+) -> None:
+    crash = Crash(Stage.LOAD, 0, "raised", exception, message, refused, text="\n  OtherError: of a log\n")
+    assert outcome([record(name, crash.verdict, crash=crash) for name in ("native", "stream")]) == cell
 
 
 def test_each_export_has_its_verdict_and_its_count() -> None:
     lost = (Finding("a", Verdict.FLIP, ""), Finding("b", Verdict.FLIP, ""))
-    cell = outcome([record("native", Verdict.EXACT), record("stream", Verdict.FLIP, tensors=lost)])
+    cell = outcome([record("native", Verdict.EXACT), record("stream", Verdict.FLIP, *lost)])
     assert cell == {"outcome": "exact / flip", "cause": "stream: 2 flip"}
 
 
 def test_rank_that_hangs_is_the_cause() -> None:
-    cell = outcome([record("native", Verdict.CRASH_EXPORT, error="rank 0 of 2 is late\n\nstack")])
-    assert cell["cause"] == "rank 0 of 2 is late"
+    late = Crash(Stage.NATIVE, 0, "timeout", "", "rank 0 of 2 is late", refused=False, text="stack")
+    cell = outcome([record("native", late.verdict, crash=late)])
+    assert cell == {"outcome": "crash-export", "cause": "rank 0 of 2 is late"}

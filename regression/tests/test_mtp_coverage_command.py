@@ -10,7 +10,7 @@ from mtp_regression.commands import coverage as coverage_commands
 
 from .coverage_command import run, tiny
 
-pytestmark = pytest.mark.xdist_group("megatron")
+pytestmark = pytest.mark.megatron
 
 
 def refused(*arguments: str) -> str:
@@ -33,9 +33,9 @@ def test_release_that_is_installed_is_accepted() -> None:
     ("arguments", "message"),
     [
         (["qwen4"], "'qwen4' is none of"),
-        (["qwen3.6-35b-a3b", "--vpp", "2"], "at least two pipeline stages"),
-        (["qwen3.6-27b", "--mtp-layout", "packed"], "experts"),
-        (["qwen3.6-35b-a3b", "--scale", "tiny", "--ep", "3"], "ep3"),
+        (["qwen3.6-35b-a3b", "--parallel", "vpp2"], "at least two pipeline stages"),
+        (["qwen3.6-27b", "--mtp-experts", "packed"], "experts"),
+        (["qwen3.6-35b-a3b", "--scale", "tiny", "--parallel", "ep3"], "ep3"),
     ],
 )
 def test_what_cannot_run_says_why(arguments: list[str], message: str) -> None:
@@ -54,7 +54,7 @@ def test_without_a_bridge_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_person_sees_ranks_counts_and_verdict() -> None:
-    output = run("qwen3.6-35b-a3b", "--scale", "tiny", "--ep", 2).stdout
+    output = run("qwen3.6-35b-a3b", "--scale", "tiny", "--parallel", "ep2").stdout
     assert output.startswith("qwen3.6-35b-a3b, MTP experts packed, ep2, megatron-bridge ")
     assert "rank 1 (tp0 pp0 ep1 etp0): " in output
     assert "covered: every key and every parameter once; " in output

@@ -37,12 +37,12 @@ def test_all_steps_on_the_cpu(tmp_path: Path) -> None:
     known = json.loads((tmp_path / "gpu_check.json").read_text())
     assert done.returncode == 0, known["steps"]
     assert [(step["name"], step["passed"]) for step in known["steps"]] == [(name, True) for name in STEPS]
-    cells = {step: len(report["cases"]) // 3 for step, report in known["reports"].items()}
+    cells = {step: len(report["records"]) // 3 for step, report in known["reports"].items()}
     assert cells == {"one-rank": 2, "shared-gpu": 10, "cpu": 12, "device-export": 2, "real-size": 2}
     table = done.stdout[done.stdout.index("what came of it") :].splitlines()
     assert len(table) <= 40
     assert table[-1].startswith("6 of 6 steps ok")
-    assert {case["checkpoint"] for case in known["reports"]["real-size"]["cases"]} == {
+    assert {record["checkpoint"] for record in known["reports"]["real-size"]["records"]} == {
         "slice-packed",
         "slice-per-expert",
     }
@@ -99,7 +99,7 @@ def test_another_verdict_than_on_the_cpu_fails_the_step(
     told: str,
 ) -> None:
     monkeypatch.setattr(Check, "_roundtrip", lambda *_args, **_options: "")
-    check.reports = {"one-rank": {"cases": on_gpu}, "cpu": {"cases": on_cpu}}
+    check.reports = {"one-rank": {"records": on_gpu}, "cpu": {"records": on_cpu}}
     with pytest.raises(StepError, match=told):
         check.cpu()
 
@@ -121,7 +121,7 @@ def test_the_table_tells_what_failed_and_where_the_memory_peaked() -> None:
     ]
     console = Console(width=150, file=io.StringIO())
     with console.capture() as shown:
-        console.print(cell_table({"one-rank": {"cases": cases}}))
+        console.print(cell_table({"one-rank": {"records": cases}}))
     row = shown.get().splitlines()[1]
     assert " ".join(row.split()) == "q36 tp1 one-rank saved wrong 1.50 0.25 0.25 0.25 3.0 3 MiB"
 

@@ -6,24 +6,24 @@ import pytest
 
 from mtp_regression.maintenance.known_bad import problems
 
-Case = dict[str, Any]
+Record = dict[str, Any]
 
 
-def case(checkpoint: str, export: str, verdict: str, **more: Any) -> Case:
-    fields: Case = {"checkpoint": checkpoint, "parallel": "tp1", "export": export, "verdict": verdict}
+def record(checkpoint: str, export: str, verdict: str, **more: Any) -> Record:
+    fields: Record = {"checkpoint": checkpoint, "parallel": "tp1", "export": export, "verdict": verdict}
     return fields | {"passed": verdict == "exact", "tensors": [], "warnings": []} | more
 
 
-def report() -> dict[str, list[Case]]:
+def report() -> dict[str, list[Record]]:
     warning = (
         "WARNING: Can't find the following HF parameters in hf_keys: ['mtp.layers.0.mlp.experts.0.gate..."
     )
-    poisoned = [{"tensor": "rank0/0/mtp.layers.0.mlp.experts.linear_fc1.weight0", "verdict": "poisoned"}]
+    poisoned = [{"tensor": "mtp.layers.0.mlp.experts.linear_fc1.weight0", "verdict": "poisoned"}]
     return {
-        "cases": [
-            case("qwen3.5-35b-a3b", "native", "exact"),
-            case("qwen3.6-35b-a3b", "native", "poisoned", tensors=poisoned, warnings=[warning]),
-            case("qwen3.6-35b-a3b", "stream", "crash-export"),
+        "records": [
+            record("qwen3.5-35b-a3b", "native", "exact"),
+            record("qwen3.6-35b-a3b", "native", "poisoned", tensors=poisoned, warnings=[warning]),
+            record("qwen3.6-35b-a3b", "stream", "crash-export"),
         ]
     }
 
@@ -37,18 +37,18 @@ def test_expected_failure_is_no_problem() -> None:
     [
         (0, {"passed": False, "verdict": "wrong"}, "wrong, and should pass"),
         (1, {"verdict": "wrong"}, "MTP experts alone should be poisoned"),
-        (1, {"tensors": [{"tensor": "rank0/0/decoder.layers.0.mlp.experts.linear_fc1.weight0"}]}, "alone"),
+        (1, {"tensors": [{"tensor": "decoder.layers.0.mlp.experts.linear_fc1.weight0"}]}, "alone"),
         (1, {"warnings": []}, "no warning of the missing"),
         (2, {"passed": True}, "passed, with experts that were never loaded"),
     ],
 )
-def test_other_outcome_is_a_problem(number: int, change: Case, problem: str) -> None:
+def test_other_outcome_is_a_problem(number: int, change: Record, problem: str) -> None:
     changed = report()
-    changed["cases"][number] |= change
+    changed["records"][number] |= change
     assert [problem in line for line in problems(changed)] == [True]
 
 
 def test_layout_that_was_not_run_is_a_problem() -> None:
     changed = report()
-    del changed["cases"][0]
+    del changed["records"][0]
     assert list(problems(changed)) == ["no checkpoint with per-expert MTP experts was run"]

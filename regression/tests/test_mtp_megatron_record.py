@@ -4,13 +4,13 @@ Upstream's own code saves and loads, on the CPU with the stand-in for Transforme
 in new processes, which see no more of the source checkpoint than its config.json.
 """
 
-import importlib
 import json
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import megatron_record
 import pytest
 
 from mtp_bridge_patch.fixes.config_only.record import FILE_NAME
@@ -21,7 +21,7 @@ from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.ranks import run as ranks
 from mtp_regression.ranks.parallel import Parallel
 
-pytestmark = [pytest.mark.xdist_group("megatron"), pytest.mark.usefixtures("main_job")]
+pytestmark = pytest.mark.megatron
 
 ITERATION = "iter_0000000"
 FLOAT32 = ("linear_attn.A_log", "linear_attn.norm.weight")
@@ -84,16 +84,14 @@ def made(make_checkpoint: MakeCheckpoint, tmp_path_factory: pytest.TempPathFacto
 
 def run(name: str, *arguments: object, parallel: str, logs: Path) -> list[Any]:
     """Run a function of megatron_record on new ranks, forks of a process that is not patched."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(Path(__file__).parent)
-        return ranks.run(
-            getattr(importlib.import_module("megatron_record"), name),
-            *arguments,
-            world_size=Parallel.parse(parallel).ranks,
-            time_limit=120,
-            log_folder=logs,
-            preload=["mtp_regression.adapters.megatron_bridge"],
-        )
+    return ranks.run(
+        getattr(megatron_record, name),
+        *arguments,
+        world_size=Parallel.parse(parallel).ranks,
+        time_limit=120,
+        log_folder=logs,
+        preload=["mtp_regression.adapters.megatron_bridge"],
+    )
 
 
 def config_alone(source: Path, folder: Path) -> Path:

@@ -13,18 +13,18 @@ from mtp_regression.comparison.tensors import read_folder
 from mtp_regression.oracle.parameters import native_parameters
 from mtp_regression.ranks.parallel import Coordinates, Parallel
 
-pytestmark = pytest.mark.xdist_group("megatron")
+pytestmark = pytest.mark.megatron
 
 Job = Callable[..., tuple[int, dict[str, Any]]]
 Q35, Q36 = "qwen3.5-35b-a3b", "qwen3.6-35b-a3b"
 VARIANTS = "mtp_regression.adapters.variants"
 
 
-def native_case(main_job: Job, checkpoint: Path, parallel: str, adapter: str = "") -> dict[str, Any]:
+def native_record(main_job: Job, checkpoint: Path, parallel: str, adapter: str = "") -> dict[str, Any]:
     options = ["--adapter", adapter] if adapter else []
     _, report = main_job(checkpoint, "--parallel", parallel, *options)
-    case: dict[str, Any] = next(case for case in report["cases"] if case["export"] == "native")
-    return case
+    record: dict[str, Any] = next(record for record in report["records"] if record["export"] == "native")
+    return record
 
 
 @pytest.mark.parametrize(
@@ -51,9 +51,9 @@ def test_every_parameter_is_right(
     make_checkpoint: MakeCheckpoint,
     main_job: Job,
 ) -> None:
-    case = native_case(main_job, make_checkpoint(preset, **options), parallel, adapter)
-    assert (case["verdict"], case["tensors"]) == ("exact", [])
-    assert compared in (None, case["compared"])
+    record = native_record(main_job, make_checkpoint(preset, **options), parallel, adapter)
+    assert (record["verdict"], record["tensors"]) == ("exact", [])
+    assert compared in (None, record["compared"])
 
 
 LAYER = r"(decoder|mtp)\.layers\.\d+\."
@@ -99,21 +99,23 @@ def test_mistake_made_twice_is_named(
     """Both exports are exact, and the oracle names all parameters that the mistake concerns, and no other."""
     folder = checkpoints[checkpoint]
     _, report = main_job(folder, "--parallel", parallel, "--adapter", f"oracle_saboteurs:{saboteur}")
-    native, stream, saved = report["cases"]
+    native, stream, saved = report["records"]
     assert (stream["verdict"], saved["verdict"]) == ("exact", "exact")
     assert native["verdict"] == "wrong"
-    named = {re.sub(r"^rank\d/0/", "", found["tensor"]) for found in native["tensors"]}
+    named = {found["tensor"] for found in native["tensors"]}
     assert named == {name for name in held_names(folder, parallel) if re.fullmatch(names, name)}
+    places = {(found["rank"], found["chunk"]) for found in native["tensors"]}
+    assert places <= {(rank, 0) for rank in range(Parallel.parse(parallel).ranks)}
     assert named
 
 
 def test_fp8_loaded_without_its_scales_is_named(make_checkpoint: MakeCheckpoint, main_job: Job) -> None:
     """The bridge copies the E4M3 numbers and never reads a scale, without a warning."""
-    folder = make_checkpoint(Q36, layout="fp8-per-expert")
-    case = native_case(main_job, folder, "tp1")
-    assert case["verdict"] == "wrong"
+    folder = make_checkpoint(Q36, mtp_experts="fp8-per-expert")
+    record = native_record(main_job, folder, "tp1")
+    assert record["verdict"] == "wrong"
     experts = {name for name in held_names(folder, "tp1") if re.match(r"mtp.*\.mlp\.experts\.", name)}
-    assert {found["tensor"].removeprefix("rank0/0/") for found in case["tensors"]} == experts
+    assert {found["tensor"] for found in record["tensors"]} == experts
     assert len(experts) == 8 * 2
 
 

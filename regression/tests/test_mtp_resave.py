@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mtp_fixtures import CheckpointSpec, ExpertLayout, Variant, preset
-from mtp_fixtures.families.variants import RESAVED_FILES
+from mtp_fixtures.families.resaved import RESAVED_FILES
 from mtp_fixtures.plugin import MakeCheckpoint
 from mtp_fixtures.shards.file_style import INDEX_NAME
 from mtp_fixtures.shards.sharding import Shard
@@ -189,7 +189,7 @@ def test_packed_decoder_is_unpacked_where_mtp_experts_are_not(
     mtp: str, decoder: str, text_only: bool, make_checkpoint: MakeCheckpoint, tmp_path: Path
 ) -> None:
     """AutoModelForCausalLM takes MTP experts for the decoder's when it chooses the layout to save in."""
-    folder = make_checkpoint(MOE36, layout=mtp, text_only=text_only)
+    folder = make_checkpoint(MOE36, mtp_experts=mtp, text_only=text_only)
     load(folder, CAUSAL).save_pretrained(tmp_path)
     experts = {key.rsplit(".experts.", 1)[1] for key in kinds(tmp_path) if ".experts." in key}
     assert ("gate_up_proj" in experts) == (decoder == "packed")

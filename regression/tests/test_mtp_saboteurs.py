@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-pytestmark = pytest.mark.xdist_group("megatron")
+pytestmark = pytest.mark.megatron
 
 Job = Callable[..., tuple[int, dict[str, Any]]]
 
@@ -46,7 +46,21 @@ def test_mistake_gets_its_verdict(
     exit_code, report = main_job(
         checkpoints[checkpoint], "--adapter", f"saboteurs:{saboteur}", "--parallel", "tp1"
     )
-    verdicts = {case["export"]: case["verdict"] for case in report["cases"]}
+    verdicts = {record["export"]: record["verdict"] for record in report["records"]}
     assert verdicts == {"native": native, "stream": stream, "saved": saved}
     assert exit_code == 1
     assert report["passed"] is False
+
+
+@pytest.mark.parametrize(("saboteur", "verdict"), [("RaisesOnLoad", "crash-import"), ("Refuses", "refused")])
+def test_refusal_is_what_the_adapter_declares(
+    saboteur: str, verdict: str, checkpoints: dict[str, Path], main_job: Job
+) -> None:
+    exit_code, report = main_job(checkpoints[Q36], "--adapter", f"saboteurs:{saboteur}", "--parallel", "ep2")
+    assert exit_code == 1
+    assert [record["verdict"] for record in report["records"]] == [verdict] * 3
+    for crash in (record["crash"] for record in report["records"]):
+        assert (crash["stage"], crash["rank"], crash["kind"]) == ("load", 1, "raised")
+        assert crash["exception"] == "saboteurs.TooOldError"
+        assert crash["message"] == "written by an old release\nKeyError: not the error"
+        assert "in load" in crash["text"]

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from saved_folders import save_again
 
 from mtp_fixtures.plugin import MakeCheckpoint
-from mtp_regression.ranks import run as ranks
+from mtp_regression.plugin import OnRanks
 from mtp_regression.scenarios import Use
 
 from .transformers_models import (
@@ -20,7 +21,7 @@ from .transformers_models import (
     read,
 )
 
-pytestmark = [pytest.mark.xdist_group("megatron"), pytest.mark.usefixtures("main_job", "one_thread")]
+pytestmark = [pytest.mark.megatron, pytest.mark.usefixtures("one_thread")]
 
 VISION, CAUSAL = "AutoModelForImageTextToText", "AutoModelForCausalLM"
 
@@ -43,10 +44,10 @@ def test_saved_folder_loads(
     auto: str,
     make_checkpoint: MakeCheckpoint,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    on_ranks: OnRanks,
 ) -> None:
     checkpoint = make_checkpoint(preset, **options)
-    saved = save(use, checkpoint, tmp_path, monkeypatch)
+    saved = save(use, checkpoint, tmp_path, on_ranks)
     expected = one_by_one(load(checkpoint, auto).state_dict())
     assert not differing(load(saved, auto), expected)
 
@@ -59,33 +60,17 @@ def test_fp8_checkpoint_saved_without_scales_loads(
     dtype: str | None,
     make_checkpoint: MakeCheckpoint,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    on_ranks: OnRanks,
 ) -> None:
     checkpoint = make_checkpoint("qwen3.6-35b-a3b-fp8")
-    saved = save(use, checkpoint, tmp_path, monkeypatch, dtype)
+    saved = save(use, checkpoint, tmp_path, on_ranks, dtype)
     assert "quantization_config" not in json.loads((saved / "config.json").read_text())
     model = load(saved, VISION)
     assert not differing(model, expected_parameters(dequantized(read(checkpoint)), model))
 
 
-def save(
-    use: Use, checkpoint: Path, folder: Path, monkeypatch: pytest.MonkeyPatch, dtype: str | None = None
-) -> Path:
+def save(use: Use, checkpoint: Path, folder: Path, on_ranks: OnRanks, dtype: str | None = None) -> Path:
     """Save a checkpoint again through the patched bridge; returns the folder."""
-    monkeypatch.syspath_prepend(Path(__file__).parent)
-    from saved_folders import save_again
-
     saved = folder / "saved"
-    adapter_name = use.adapter(patched=True)
-    ranks.run(
-        save_again,
-        adapter_name,
-        str(checkpoint),
-        str(saved),
-        dtype,
-        world_size=1,
-        time_limit=120,
-        log_folder=folder / "logs",
-        preload=[adapter_name.partition(":")[0]],
-    )
+    on_ranks(save_again, use.adapter(patched=True), str(checkpoint), str(saved), dtype)
     return saved

@@ -1,15 +1,13 @@
 """With two MTP layers, what the checkpoint has once is exported only while the layers' copies agree."""
 
-import importlib
-from pathlib import Path
-
 import pytest
+from shared_weights import change_each
 
 from mtp_fixtures.plugin import MakeCheckpoint
-from mtp_regression.ranks import run as ranks
+from mtp_regression.plugin import OnRanks
 from mtp_regression.ranks.parallel import Parallel
 
-pytestmark = [pytest.mark.xdist_group("megatron"), pytest.mark.usefixtures("main_job")]
+pytestmark = pytest.mark.megatron
 
 SHARED = {
     "eh_proj.weight": "mtp.fc.weight",
@@ -22,21 +20,13 @@ SHARED = {
 
 @pytest.mark.parametrize("parallel", ["tp1", "tp2", "pp2"])
 def test_changed_copy_of_a_shared_weight_is_an_error(
-    parallel: str, make_checkpoint: MakeCheckpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    parallel: str, make_checkpoint: MakeCheckpoint, on_ranks: OnRanks
 ) -> None:
     """On every rank, those without MTP layers too: one that goes on would wait for the others."""
-    monkeypatch.syspath_prepend(Path(__file__).parent)
     copies = {f"mtp.layers.{layer}.{end}": key for layer in (0, 1) for end, key in SHARED.items()}
-    results = ranks.run(
-        importlib.import_module("mtp_shared_weights").change_each,
-        str(make_checkpoint("qwen3.6-35b-a3b", mtp_layers=2)),
-        parallel,
-        list(copies),
-        world_size=Parallel.parse(parallel).ranks,
-        time_limit=120,
-        log_folder=tmp_path / "logs",
-        preload=["mtp_regression.adapters.megatron_bridge"],
-    )
+    checkpoint = make_checkpoint("qwen3.6-35b-a3b", mtp_layers=2)
+    ranks = Parallel.parse(parallel).ranks
+    results = on_ranks(change_each, str(checkpoint), parallel, list(copies), ranks=ranks)
     for said, findings in results:
         assert findings == []
         assert said.keys() == copies.keys()

@@ -121,10 +121,10 @@ def test_every_model_and_layout_has_a_case() -> None:
     geometries = [model.geometry(Scale.TINY) for model in chosen]
     assert all(model.geometry(Scale.TINY) in geometries for model in PRESETS.values())  # FP8 ones too
     for model in chosen:
-        assert dump.layouts(model) == (
-            list(GRID) if model.is_moe else [layout for layout in GRID if "e" not in str(layout)]
+        assert dump.parallels_of(model) == (
+            list(GRID) if model.is_moe else [parallel for parallel in GRID if "e" not in str(parallel)]
         )
-    assert Parallel(tp=2, pp=2) in dump.layouts(PRESETS["qwen3.6-27b"])
+    assert Parallel(tp=2, pp=2) in dump.parallels_of(PRESETS["qwen3.6-27b"])
 
 
 def test_table_names_cell_and_difference(capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,13 +150,13 @@ def test_exit_code(shape: list[int], code: int, tmp_path: Path, monkeypatch: pyt
                 (tmp_path / f"{name}.json").write_text(json.dumps(side))
         return SimpleNamespace(returncode=0)
 
-    monkeypatch.setattr(run.subprocess, "run", make)
-    assert run.main(["qwen3.6-35b-a3b"], ["ep2"], tmp_path) == code
+    monkeypatch.setattr("subprocess.run", make)
+    assert run.main(["qwen3.6-35b-a3b"], [Parallel(ep=2)], tmp_path) == code
 
 
 def test_without_the_real_one_nothing_is_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(run.subprocess, "run", lambda *_args, **_kwargs: SimpleNamespace(returncode=1))
-    assert run.main(["qwen3.6-35b-a3b"], ["ep2"], tmp_path) == 2
+    monkeypatch.setattr("subprocess.run", lambda *_args, **_kwargs: SimpleNamespace(returncode=1))
+    assert run.main(["qwen3.6-35b-a3b"], [Parallel(ep=2)], tmp_path) == 2
     assert "nox -s te_parity" in capsys.readouterr().err

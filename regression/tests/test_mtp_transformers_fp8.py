@@ -8,15 +8,19 @@ a multiple of 128, as in all published models, and wrong in a tiny model, which 
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from mtp_fixtures import PRESETS, Geometry, Moe, Preset, Scale
+from mtp_fixtures.families.family import Fp8
 from mtp_fixtures.plugin import MakeCheckpoint
 
 from .transformers_models import (
+    CAUSAL,
     NOTHING_LEFT,
     SCALE,
+    VISION,
     check_image,
     check_text,
     dequantized,
@@ -26,6 +30,7 @@ from .transformers_models import (
     one_thread,  # noqa: F401 - a fixture
     read,
     spread,
+    whole,
 )
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -33,15 +38,26 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 FP8 = [name for name, preset in PRESETS.items() if preset.quantized]
 DENSE = [name for name in FP8 if not PRESETS[name].is_moe]
 MOE = [name for name in FP8 if PRESETS[name].is_moe]
+DERIVED = [name for name in FP8 if PRESETS[name].fp8 == Fp8()]
+"""Presets whose `modules_to_not_convert` is not known: it names what is there, and nothing else."""
+GATE_LISTED = [name for name in DENSE if name not in DERIVED]
+"""Presets of dense models whose published list has `mlp.gate`, the router of a mixture of experts."""
 QUANTIZED = {
     *("q_proj", "k_proj", "v_proj", "o_proj", "in_proj_qkv", "in_proj_z", "out_proj"),
     *("gate_proj", "up_proj", "down_proj"),
 }
 """Linear layers that the published FP8 releases quantize: attention, MLP and experts, of MTP as well."""
-FORMS = pytest.mark.parametrize(
-    ("auto", "text_only"),
-    [("AutoModelForImageTextToText", False), ("AutoModelForCausalLM", False), ("AutoModelForCausalLM", True)],
-)
+
+
+def forms(names: list[str]) -> pytest.MarkDecorator:
+    """Give each preset, whole and, where it has a vision tower, as its language model alone."""
+    every = [
+        (name, auto, text_only)
+        for name in names
+        for auto, text_only in ((VISION, False), (CAUSAL, False), (CAUSAL, True))
+        if PRESETS[name].published.vision or (auto, text_only) == (CAUSAL, False)
+    ]
+    return pytest.mark.parametrize(("name", "auto", "text_only"), every)
 
 
 def whole_blocks(preset: Preset) -> Geometry:
@@ -56,7 +72,8 @@ def whole_blocks(preset: Preset) -> Geometry:
 
 def unquantized(name: str, make_checkpoint: MakeCheckpoint) -> Path:
     """Folder of the BF16 release of the same model, with its experts one by one."""
-    layouts = {"decoder_experts": "per-expert", "layout": "per-expert"} if PRESETS[name].is_moe else {}
+    experts = ("decoder_experts", "mtp_experts") if PRESETS[name].is_moe else ()
+    layouts: dict[str, Any] = dict.fromkeys(experts, "per-expert")
     return make_checkpoint(name.removesuffix("-fp8"), **layouts)
 
 
@@ -71,7 +88,12 @@ def test_weights_are_those_of_the_bf16_release(name: str, make_checkpoint: MakeC
         key.removesuffix(SCALE) for key in scales
     }
     assert after.keys() - scales == before.keys()
-    assert scales == {key + SCALE for key in before if key.split(".")[-2] in QUANTIZED}
+    experts_alone = not PRESETS[name].fp8_weights
+    assert scales == {
+        key + SCALE
+        for key in before
+        if key.split(".")[-2] in QUANTIZED and (".mlp.experts." in key or not experts_alone)
+    }
     for key, weight in before.items():
         if key + SCALE not in scales:
             assert after[key].dtype == torch.bfloat16, key
@@ -94,8 +116,7 @@ def test_config_is_that_of_the_bf16_release(name: str, make_checkpoint: MakeChec
     assert after == before
 
 
-@FORMS
-@pytest.mark.parametrize("name", FP8)
+@forms([name for name in FP8 if name not in GATE_LISTED])
 def test_fp8_is_kept(
     name: str, auto: str, text_only: bool, make_checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -109,11 +130,27 @@ def test_fp8_is_kept(
     assert differing(model, expected_parameters(read(folder), model)) == []
     listed = set(model.config.quantization_config.modules_to_not_convert)
     there = {key for key, _ in (*model.named_modules(), *model.named_parameters())}
-    assert {key.split(".")[0] for key in listed - there if not key.startswith("model.visual.")} == {"mtp"}
+    if name in DERIVED:
+        assert {key.split(".")[0] for key in listed - there if not key.startswith("model.visual.")} == {"mtp"}
 
 
-@FORMS
-@pytest.mark.parametrize("name", FP8)
+@forms(GATE_LISTED)
+def test_gate_is_taken_for_a_router(
+    name: str, auto: str, text_only: bool, make_checkpoint: MakeCheckpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`mlp.gate` of the published list is a prefix of `mlp.gate_proj`, which stays without its scales."""
+    import transformers
+    from transformers.quantizers.quantizer_finegrained_fp8 import FineGrainedFP8HfQuantizer
+
+    monkeypatch.setattr(FineGrainedFP8HfQuantizer, "validate_environment", lambda *_, **__: None)
+    folder = make_checkpoint(name, text_only=text_only)
+    _, info = getattr(transformers, auto).from_pretrained(folder, output_loading_info=True, dtype="auto")
+    prefix = "model.language_model." if auto == VISION else "model."
+    gates = {f"{prefix}layers.{layer}.mlp.gate_proj.weight{SCALE}" for layer in range(4)}
+    assert info == NOTHING_LEFT | {"unexpected_keys": gates}
+
+
+@forms(FP8)
 def test_dequantized_on_load(name: str, auto: str, text_only: bool, make_checkpoint: MakeCheckpoint) -> None:
     """Without a GPU, where every block is whole: the exact product, rounded to BF16 once."""
     import torch
@@ -126,8 +163,7 @@ def test_dequantized_on_load(name: str, auto: str, text_only: bool, make_checkpo
     check_text(model)
 
 
-@FORMS
-@pytest.mark.parametrize("name", DENSE)
+@forms(DENSE)
 def test_uneven_blocks_of_dense_models_are_refused(
     name: str, auto: str, text_only: bool, make_checkpoint: MakeCheckpoint
 ) -> None:
@@ -150,7 +186,7 @@ def test_uneven_blocks_of_moe_models_are_mistaken(name: str, make_checkpoint: Ma
             each = scales.float().repeat_interleave(height, 0).repeat_interleave(width, 1)
             tensor = (tensors[key].float() * each).to(torch.bfloat16)
         even[key] = tensor
-    model = load(folder, "AutoModelForImageTextToText")
+    model = load(folder, whole(name))
     assert differing(model, expected_parameters(even, model)) == []
     quantized = sorted(key for key in right if key + SCALE in tensors and not key.startswith("mtp."))
     assert differing(model, expected_parameters(right, model)) == quantized
@@ -169,13 +205,14 @@ def test_dequantized_beforehand(name: str, make_checkpoint: MakeCheckpoint) -> N
     assert info == NOTHING_LEFT
     assert differing(model, expected_parameters(weights, model)) == []
     check_text(model)
-    check_image(model)
+    if PRESETS[name].published.vision:
+        check_image(model)
 
 
 @pytest.mark.parametrize("name", MOE)
 def test_moe_models_cannot_be_saved_again(name: str, make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
     """So no variant of an FP8 release stands for what transformers 5.12 writes; see the next test, too."""
-    model = load(make_checkpoint(name), "AutoModelForImageTextToText")
+    model = load(make_checkpoint(name), whole(name))
     with pytest.raises(ValueError, match="Undefined Operation encountered"):
         model.save_pretrained(tmp_path)
 
@@ -186,7 +223,7 @@ def test_dense_models_are_quantized_anew(name: str, make_checkpoint: MakeCheckpo
     import torch
 
     folder = make_checkpoint(name, scale="square", dimensions=whole_blocks(PRESETS[name]))
-    load(folder, "AutoModelForImageTextToText").save_pretrained(tmp_path)
+    load(folder, whole(name)).save_pretrained(tmp_path)
     scales, saved = (
         {key: tensor for key, tensor in read(place).items() if key.endswith(SCALE)}
         for place in (folder, tmp_path)

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -45,7 +46,7 @@ def test_grouped_linear_has_a_weight_an_expert() -> None:
 
 def test_sequence_parallel_is_marked_where_transformer_engine_marks_it() -> None:
     """Norms always, row-parallel biases too; weights never, and without tensor parallelism it is off."""
-    options = {"sequence_parallel": True, "tp_size": 2}
+    options: dict[str, Any] = {"sequence_parallel": True, "tp_size": 2}
 
     def marks(module: torch.nn.Module) -> dict[str, bool]:
         return {

@@ -5,7 +5,9 @@ from dataclasses import replace
 from rich.console import Console
 
 from mtp_regression.comparison.verdicts import Finding, Verdict
-from mtp_regression.roundtrip.judge import Record, report_of
+from mtp_regression.ranks.devices import Device
+from mtp_regression.roundtrip.case import Crash, Outcome, Stage
+from mtp_regression.roundtrip.judge import Record, merge, report_of
 from mtp_regression.roundtrip.terminal import findings, show
 
 EXACT = Record(
@@ -69,8 +71,24 @@ def test_findings_are_counted_and_the_first_few_shown() -> None:
     assert not any("declared" in line for line in lines)
 
 
+def test_parameter_is_named_with_its_place() -> None:
+    wrong = Finding("mtp.layers.0.enorm.weight", Verdict.WRONG, "1 of 8", rank=3, chunk=1)
+    lines = list(findings([replace(EXACT, verdict=Verdict.WRONG, tensors=[wrong])]))
+    assert lines[1] == "  rank 3, chunk 1, mtp.layers.0.enorm.weight: 1 of 8"
+
+
+def test_findings_of_ranks_and_chunks_are_apart_and_exports_are_one() -> None:
+    wrong = Finding("mtp.layers.0.enorm.weight", Verdict.WRONG, chunk=1)
+    ranks = [Outcome(findings=[wrong, replace(wrong, chunk=0)]), Outcome(), Outcome(findings=[wrong])]
+    assert [(found.rank, found.chunk) for found in merge(ranks, by_rank=True)] == [(0, 0), (0, 1), (2, 1)]
+    milder = Finding("mtp.fc.weight", Verdict.DTYPE)
+    outcomes = [Outcome(findings=[milder]), Outcome(findings=[replace(milder, verdict=Verdict.POISONED)])]
+    assert merge(outcomes, by_rank=False) == [Finding("mtp.fc.weight", Verdict.POISONED)]
+
+
 def test_same_crash_is_told_once() -> None:
-    crash = replace(EXACT, verdict=Verdict.CRASH_IMPORT, error="rank 1 raised\ntraceback")
+    why = Crash(Stage.LOAD, 1, "raised", "KeyError", "'x'", refused=False, text="rank 1 raised\ntraceback")
+    crash = replace(EXACT, verdict=why.verdict, crash=why)
     lines = list(findings([crash, replace(crash, export="stream")]))
     assert lines.count("  traceback") == 1
     assert lines[-1] == "  for the same reason"
@@ -80,9 +98,9 @@ def test_nothing_compared_and_stale_exceptions_do_not_pass() -> None:
     assert EXACT.passed
     assert not replace(EXACT, compared=0).passed
     assert not replace(EXACT, stale=["A_log: no longer happens"]).passed
-    made = report_of([EXACT, replace(EXACT, compared=0)], device="cpu", import_seconds=0, seconds=0)
+    made = report_of([EXACT, replace(EXACT, compared=0)], device=Device.CPU, import_seconds=0, seconds=0)
     assert made["passed"] is False
-    assert report_of([EXACT], device="cpu", import_seconds=0, seconds=0, not_run=["ep8"])["not_run"] == [
+    assert report_of([EXACT], device=Device.CPU, import_seconds=0, seconds=0, not_run=["ep8"])["not_run"] == [
         "ep8"
     ]
-    assert report_of([], device="cpu", import_seconds=0, seconds=0)["passed"] is False
+    assert report_of([], device=Device.CPU, import_seconds=0, seconds=0)["passed"] is False

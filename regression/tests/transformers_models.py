@@ -6,10 +6,19 @@ from typing import Any
 
 import pytest
 
+from mtp_fixtures import PRESETS
+
 Tensors = dict[str, Any]
 
+VISION, CAUSAL = "AutoModelForImageTextToText", "AutoModelForCausalLM"
+
 SCALE = "_scale_inv"
-NOTHING_LEFT = {"missing_keys": set(), "unexpected_keys": set(), "mismatched_keys": set(), "error_msgs": []}
+NOTHING_LEFT: dict[str, Any] = {
+    "missing_keys": set(),
+    "unexpected_keys": set(),
+    "mismatched_keys": set(),
+    "error_msgs": [],
+}
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +30,11 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+def whole(name: str) -> str:
+    """Name the class that loads all of a preset: that of a vision-language model, where it has a tower."""
+    return VISION if PRESETS[name].published.vision else CAUSAL
 
 
 def load(folder: Path, auto: str) -> Any:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol, cast
 
 from mtp_regression.ranks.parallel import Coordinates, Parallel
+
+
+class AdapterError(ValueError):
+    """A name that is no adapter's; the message says why."""
 
 
 class Adapter(Protocol):
@@ -18,7 +23,9 @@ class Adapter(Protocol):
         release: Its release.
         engine: Where the modules' parameters come from, such as a release of TransformerEngine.
 
-    An adapter that pads the vocabulary also has `vocab_divisor`, Megatron's `make_vocab_size_divisible_by`.
+    Two attributes may be left out. `vocab_divisor`, of an adapter that pads the vocabulary, is Megatron's
+    `make_vocab_size_divisible_by`. `refusals` are classes of exceptions by which the bridge says, before it
+    loads anything, that it cannot carry the checkpoint; the patch's own are known without it.
     """
 
     bridge: str
@@ -54,9 +61,30 @@ def find(name: str) -> type[Adapter]:
         name: "package.module:Class".
 
     Raises:
-        ValueError: The name is not of that form.
+        AdapterError: The name is not of that form, the module has no such class, or the class lacks a method.
+        ImportError: There is no such module, or it cannot be imported.
     """
     module, _, attribute = name.partition(":")
     if not module or not attribute:
-        raise ValueError(f"an adapter is named package.module:Class, not {name!r}")
-    return cast(type[Adapter], getattr(importlib.import_module(module), attribute))
+        raise AdapterError(f"an adapter is named package.module:Class, not {name!r}")
+    found = getattr(importlib.import_module(module), attribute, None)
+    if not isinstance(found, type):
+        raise AdapterError(f"{module} has no class {attribute}")
+    missing = [method for method in _METHODS if not callable(getattr(found, method, None))]
+    if missing:
+        raise AdapterError(f"{name} is no adapter; it has no {', '.join(missing)}")
+    return cast(type[Adapter], found)
+
+
+def problem_of(name: str) -> str:
+    """Say why `find` does not find an adapter; empty if it does."""
+    try:
+        find(name)
+    except (AdapterError, ImportError) as error:
+        return str(error)
+    return ""
+
+
+_METHODS = tuple(
+    method for method, of in vars(Adapter).items() if inspect.isfunction(of) and not method.startswith("_")
+)

@@ -14,7 +14,7 @@ import typer
 from mtp_checkpoint.errors import CheckpointError
 from mtp_checkpoint.layouts.expert_layout import ExpertLayout
 from mtp_fixtures import PRESETS, CheckpointSpec, Scale, Sharding, ValueRange, Variant, preset
-from mtp_regression.commands.console import Json, ended_by_sigterm, fail, print_table, progress_bar
+from mtp_regression.commands.console import Json, ended_by_sigterm, fail, print_table, progress_bar, refuse
 
 if TYPE_CHECKING:
     from mtp_fixtures.faults.table import Fault
@@ -78,6 +78,7 @@ def faults(as_json: Json = False) -> None:
 
 
 def generate(
+    context: typer.Context,
     preset_name: Annotated[
         str, typer.Argument(metavar="PRESET", help="A published model; `mtpkit presets` lists them.")
     ],
@@ -104,7 +105,7 @@ def generate(
     ] = None,
     fault: Annotated[str | None, typer.Option(help="Break it on purpose; `mtpkit faults` lists how.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the values.")] = 0,
-    values: Annotated[
+    value_range: Annotated[
         ValueRange, typer.Option(help="Values that a bridge can carry in BF16, or some that it must round.")
     ] = ValueRange.EXACT,
     sharding: Annotated[Sharding, typer.Option(help="Where the MTP tensors are.")] = Sharding.PUBLISHED,
@@ -120,6 +121,15 @@ def generate(
     """Write a checkpoint, shaped and named as the published one."""
     if preset_name not in PRESETS:
         raise typer.BadParameter(f"{preset_name!r} is none of {', '.join(PRESETS)}", param_hint="PRESET")
+    if sparse:
+        ignored = ["seed", "value_range", *(["manifest"] if manifest else [])]
+        refuse(context, ignored, "with --sparse: holes have no values")
+    if sharding is Sharding.SINGLE:
+        refuse(context, ["shard_limit"], "with --sharding single")
+    if mtp_layers == 0 or variant in (Variant.PER_EXPERT_DECODER, Variant.MTP_DROPPED):
+        refuse(context, ["mtp_experts"], "without MTP tensors")
+        if sharding in (Sharding.MTP_APART, Sharding.MTP_WITH_LM_HEAD):
+            refuse(context, ["sharding"], "without MTP tensors")
     spec = CheckpointSpec(
         preset(preset_name),
         mtp_experts=mtp_experts,
@@ -129,7 +139,7 @@ def generate(
         text_only=text_only,
         variant=variant,
         seed=seed,
-        value_range=values,
+        value_range=value_range,
         sharding=sharding,
         shard_limit=shard_limit,
     )
@@ -191,8 +201,11 @@ def inspect(
     Exits with 0 if keys, shapes and config agree, with 1 and every contradiction if they do not, and with 2
     if it cannot be read.
     """
+    from mtp_checkpoint.files.index import INDEX_NAME
     from mtp_checkpoint.inspection.inspection import inspect as report_of
 
+    if index_only and not (path / INDEX_NAME).exists():
+        raise typer.BadParameter(f"{path} has no {INDEX_NAME}", param_hint="--index-only")
     try:
         report = report_of(path, index_only=index_only)
     except CheckpointError as error:

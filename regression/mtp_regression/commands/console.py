@@ -6,11 +6,15 @@ rich is imported where it is used: it takes longer than making a tiny checkpoint
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
+
+from mtp_regression.ranks.parallel import Parallel
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,6 +29,44 @@ def fail(message: str) -> NoReturn:
     console = Console(stderr=True)
     console.print(f"mtpkit: {message}", style="bold red", highlight=False, soft_wrap=True, markup=False)
     raise typer.Exit(2) from None
+
+
+def read_parallel(text: str, option: str = "--parallel") -> Parallel:
+    """Read a parallel layout of the command line; another text is an error of it, with exit code 2."""
+    try:
+        return Parallel.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint=option) from None
+
+
+def refuse(context: typer.Context, names: Iterable[str], why: str) -> None:
+    """End with exit code 2 if one of some options was given: it would be ignored.
+
+    Args:
+        context: That of the command.
+        names: Names of the command's parameters.
+        why: Ends a sentence that begins with "has no effect".
+    """
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        source = context.get_parameter_source(name)
+        if name in names and source is not None and source.name == "COMMANDLINE":
+            given = next((text for text in parameter.opts if text.startswith("--")), name.upper())
+            raise typer.BadParameter(f"has no effect {why}", param_hint=given)
+
+
+@contextmanager
+def working_folder_importable() -> Iterator[None]:
+    """Find modules in the working folder first, as `python -m` does and a console script does not."""
+    folder = str(Path.cwd())
+    if sys.flags.safe_path or not {folder, ""}.isdisjoint(sys.path):
+        yield
+        return
+    sys.path.insert(0, folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
 
 
 _SHOWN_FROM = 500_000_000  # bytes; less is written before a bar could be read

@@ -15,7 +15,7 @@ import typer
 from mtp_bridge_patch.releases import installed_release, public_release
 from mtp_checkpoint.layouts.expert_layout import SCALE_SUFFIX, ExpertLayout
 from mtp_fixtures import PRESETS, CheckpointSpec, Scale, preset
-from mtp_regression.commands.console import Json, fail
+from mtp_regression.commands.console import Json, fail, read_parallel
 from mtp_regression.coverage.number_ranges import with_ranges
 from mtp_regression.ranks.parallel import Parallel
 
@@ -29,23 +29,21 @@ def coverage(
     preset_name: Annotated[
         str, typer.Argument(metavar="PRESET", help="A published model; `mtpkit presets` lists them.")
     ],
-    mtp_layout: Annotated[
+    mtp_experts: Annotated[
         ExpertLayout | None, typer.Option(help="Layout of the MTP experts.", show_default="as published")
     ] = None,
     mtp_layers: Annotated[
         int | None, typer.Option(min=0, help="Number of MTP layers.", show_default="as published")
     ] = None,
     scale: Annotated[Scale, typer.Option(help="The published dimensions, or tiny ones.")] = Scale.REAL,
-    tp: Annotated[int, typer.Option(min=1, help="Tensor-parallel size.")] = 1,
-    pp: Annotated[int, typer.Option(min=1, help="Pipeline-parallel size.")] = 1,
-    vpp: Annotated[int, typer.Option(min=1, help="Virtual pipeline stages on each rank.")] = 1,
-    ep: Annotated[int, typer.Option(min=1, help="Expert-parallel size.")] = 1,
-    etp: Annotated[int, typer.Option(min=1, help="Expert-tensor-parallel size.")] = 1,
+    parallel_text: Annotated[
+        str, typer.Option("--parallel", help="The parallel layout, like 'tp2 ep2'.")
+    ] = "tp1",
     bridge: Annotated[
         str | None, typer.Option(metavar="RELEASE", help="The release that must be installed.")
     ] = None,
     patched: Annotated[
-        bool, typer.Option("--patched/--unpatched", help="With mtp_bridge_patch applied, or without.")
+        bool, typer.Option("--patched", help="Megatron-Bridge with mtp_bridge_patch applied.")
     ] = False,
     time_limit: Annotated[float, typer.Option(help="Seconds that all ranks together may take.")] = 600.0,
     as_json: Json = False,
@@ -58,11 +56,13 @@ def coverage(
     """
     if preset_name not in PRESETS:
         raise typer.BadParameter(f"{preset_name!r} is none of {', '.join(PRESETS)}", param_hint="PRESET")
+    parallel = read_parallel(parallel_text)
     start = time.perf_counter()
     release = _release(bridge)
     try:
-        parallel = Parallel(tp=tp, pp=pp, vpp=vpp, ep=ep, etp=etp)
-        spec = CheckpointSpec(preset(preset_name), scale=scale, mtp_experts=mtp_layout, mtp_layers=mtp_layers)
+        spec = CheckpointSpec(
+            preset(preset_name), scale=scale, mtp_experts=mtp_experts, mtp_layers=mtp_layers
+        )
         with tempfile.TemporaryDirectory(prefix="mtp-coverage-") as scratch:
             folder = spec.write(Path(scratch, preset_name), sparse=True, manifest=False)
             ranks = _ranks(folder, parallel, patched=patched, time_limit=time_limit)
@@ -86,7 +86,7 @@ def coverage(
     document = {
         "preset": preset_name,
         "scale": str(scale),
-        "mtp_layout": str(mtp_layout or spec.preset.mtp_experts) if spec.preset.is_moe else None,
+        "mtp_experts": str(mtp_experts or spec.preset.mtp_experts) if spec.preset.is_moe else None,
         "mtp_layers": layers,
         "bridge": f"megatron-bridge {release}{'+patch' if patched else ''}",
         "parallel": str(parallel),
@@ -130,7 +130,7 @@ def _ranks(folder: Path, parallel: Parallel, *, patched: bool, time_limit: float
 
 
 def _lines(document: dict[str, Any], found: Coverage, ranks: Sequence[RankParameters]) -> Iterator[str]:
-    layout = f", MTP experts {document['mtp_layout']}" if document["mtp_layout"] else ""
+    layout = f", MTP experts {document['mtp_experts']}" if document["mtp_experts"] else ""
     yield f"{document['preset']}{layout}, {document['parallel']}, {document['bridge']}"
     for rank, parameters, filled in zip(ranks, found.parameters, found.filled, strict=True):
         place = " ".join(f"{name}{number}" for name, number in asdict(rank.place).items())

@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from mtp_regression.adapters import MEGATRON_BRIDGE, PATCHED_MEGATRON_BRIDGE
-from mtp_regression.commands.console import Json, fail
+from mtp_regression.commands.console import Json, fail, read_parallel, refuse, working_folder_importable
 from mtp_regression.ranks.devices import Device
 
 
 def roundtrip(
+    context: typer.Context,
     checkpoints: Annotated[
         list[Path] | None,
         typer.Argument(help="Checkpoint folders.", show_default="a tiny one of each preset"),
@@ -22,15 +23,19 @@ def roundtrip(
         list[str] | None,
         typer.Option(help="A parallel layout, like 'tp2 ep2'; may be repeated.", show_default="a grid"),
     ] = None,
-    adapter: Annotated[str, typer.Option(help="The bridge, as package.module:Class.")] = MEGATRON_BRIDGE,
+    adapter: Annotated[
+        str, typer.Option(help="The bridge, as package.module:Class; found in the working folder as well.")
+    ] = MEGATRON_BRIDGE,
     patched: Annotated[
         bool, typer.Option("--patched", help="Megatron-Bridge with mtp_bridge_patch applied.")
     ] = False,
     device: Annotated[
         Device, typer.Option(help="gloo; NCCL, a GPU for each rank; or gloo with ranks that share GPUs.")
     ] = Device.CPU,
-    time_limit: Annotated[float, typer.Option(help="Seconds a case may take.")] = 120.0,
-    report: Annotated[Path, typer.Option(help="Where the JSON report goes.")] = Path(
+    time_limit: Annotated[
+        float | None, typer.Option(help="Seconds a case may take.", show_default="120; none under torchrun")
+    ] = None,
+    report_path: Annotated[Path, typer.Option("--report", help="Where the JSON report goes.")] = Path(
         "reports/roundtrip.json"
     ),
     compare: Annotated[
@@ -43,28 +48,32 @@ def roundtrip(
     Exits with 0 if every cell is exact but for declared exceptions, with 1 if not, and with 2 if it
     could not run.
     """
+    if patched:
+        refuse(context, ["adapter"], "with --patched, which takes Megatron-Bridge")
+    parallels = [read_parallel(text) for text in parallel or ()]
     try:
         from rich.console import Console
 
-        from mtp_regression.roundtrip import run  # imports torch
+        from mtp_regression.roundtrip.run import CannotRunError, round_trips  # imports torch
     except ModuleNotFoundError as error:
         fail(f"{error}; install the environment of a bridge, as CONTRIBUTING.md shows")
 
     try:
-        outcome = run.run(
-            checkpoints=checkpoints or [],
-            parallels=parallel or [],
-            adapter=PATCHED_MEGATRON_BRIDGE if patched else adapter,
-            device=device,
-            time_limit=time_limit,
-            report_path=report,
-            compare_path=compare,
-            console=Console(stderr=as_json),
-        )
-    except run.CannotRunError as error:
+        with working_folder_importable():
+            report = round_trips(
+                checkpoints=checkpoints or [],
+                parallels=parallels,
+                adapter=PATCHED_MEGATRON_BRIDGE if patched else adapter,
+                device=device,
+                time_limit=time_limit,
+                report_path=report_path,
+                compare_path=compare,
+                console=Console(stderr=as_json),
+            )
+    except CannotRunError as error:
         fail(str(error))
-    if outcome is None:  # a rank that torchrun or Slurm started, and not the first
+    if report is None:  # a rank that torchrun or Slurm started, and not the first
         return
     if as_json:
-        print(json.dumps(outcome))
-    raise typer.Exit(0 if outcome["passed"] else 1)
+        print(json.dumps(report))
+    raise typer.Exit(0 if report["passed"] else 1)

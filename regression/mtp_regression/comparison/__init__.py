@@ -1,1 +1,1 @@
-"""Equality of tensors: names, shapes, dtypes and bytes."""
+"""Compares tensors by name, shape, dtype and bytes."""

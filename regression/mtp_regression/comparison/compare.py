@@ -1,6 +1,6 @@
-"""One verdict a tensor, one verdict a case: equality of names, shapes, dtypes and bytes.
+"""Compares the tensors of a checkpoint with those of an export: names, shapes, dtypes and bytes.
 
-Knows nothing of bridges, ranks or pytest: both sides are mappings of names to `RawTensor`.
+Both sides are mappings of names to `RawTensor`; nothing here knows of bridges, ranks or pytest.
 """
 
 from __future__ import annotations
@@ -16,11 +16,14 @@ from mtp_regression.comparison.verdicts import Finding, Verdict
 
 
 def collect(export: Iterable[tuple[str, RawTensor]]) -> tuple[dict[str, RawTensor], list[Finding]]:
-    """Gather an exported stream.
+    """Collect the tensors of an export.
+
+    Args:
+        export: Names and tensors, as a bridge yields them.
 
     Returns:
-        The tensors, the last of each name, and a finding for every name that came more than once: what
-        is kept would depend on the order.
+        The tensors by name, and an UNEXPECTED finding for every name that occurred more than once. Of such a
+        name the last tensor is kept.
     """
     tensors: dict[str, RawTensor] = {}
     times = Counter[str]()
@@ -34,12 +37,12 @@ def collect(export: Iterable[tuple[str, RawTensor]]) -> tuple[dict[str, RawTenso
 def compare(source: Tensors, exported: Tensors) -> list[Finding]:
     """Compare an export with the checkpoint it came from.
 
-    Strictly first: same names, shapes, dtypes and bytes. What is left over on either side is then
-    compared per expert, whatever its layout, to tell a flip from a missing or wrong tensor.
+    Tensors with a name on both sides are compared as they are. Names on one side only are then split into
+    single experts and compared again, to tell another expert layout (FLIP) from missing or wrong values.
 
     Args:
-        source: Tensors of the checkpoint that was loaded.
-        exported: Tensors that the bridge gave back.
+        source: Tensors of the checkpoint that was loaded, by key.
+        exported: Tensors that the bridge exported, by key.
 
     Returns:
         One finding for every tensor that is not exact, in order of names; empty if all are.
@@ -67,8 +70,8 @@ def compare_named(expected: Tensors, actual: Tensors) -> list[Finding]:
     """Compare two sets of tensors name by name, as they are.
 
     Args:
-        expected: What should be there.
-        actual: What is there.
+        expected: The right tensors, by name.
+        actual: The tensors to check, by name.
 
     Returns:
         One finding for every tensor that is not exact, missing and unexpected ones included.
@@ -87,11 +90,11 @@ def compare_named(expected: Tensors, actual: Tensors) -> list[Finding]:
 
 
 def compare_tensor(expected: RawTensor, actual: RawTensor) -> tuple[Verdict, str]:
-    """Compare one tensor.
+    """Compare one tensor with the right one: shape, then bytes, then values.
 
     Returns:
-        EXACT, DTYPE, WRONG or POISONED, and a detail: for wrong values the first differing index
-        with both bit patterns.
+        EXACT, DTYPE, WRONG or POISONED, and a detail: for wrong values the first index that differs, with
+        both bit patterns.
     """
     if expected.shape != actual.shape:
         return Verdict.WRONG, f"shape {list(actual.shape)} instead of {list(expected.shape)}"
@@ -120,7 +123,7 @@ def compare_tensor(expected: RawTensor, actual: RawTensor) -> tuple[Verdict, str
 
 
 def _per_expert(tensors: Tensors) -> dict[str, RawTensor]:
-    """Split packed expert tensors; keep the others as they are."""
+    """Split packed tensors [experts, ...] into one matrix per expert and projection; keep the others."""
     split: dict[str, RawTensor] = {}
     for name, tensor in tensors.items():
         parts = split_packed(name, tensor.shape)

@@ -1,4 +1,4 @@
-"""Tensors as bytes: what is compared."""
+"""Tensors as bytes, as they are compared."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "U8": np.dtype(np.uint8),
     "BOOL": np.dtype(np.bool_),
 }
-"""Safetensors' dtype names, with numpy's dtypes for them."""
+"""Numpy's dtype for each of safetensors' dtype names; BF16 and FP8 are those of ml_dtypes."""
 
 _TORCH_NAMES = {
     "torch.float64": "F64",
@@ -45,7 +45,7 @@ _TORCH_NAMES = {
 
 @dataclass(frozen=True, eq=False)
 class RawTensor:
-    """A tensor as it would be stored.
+    """A tensor as a safetensors file stores it.
 
     Attributes:
         dtype: Safetensors' name of the dtype.
@@ -59,7 +59,11 @@ class RawTensor:
 
     @classmethod
     def from_array(cls, array: NDArray[Any]) -> RawTensor:
-        """Take a numpy array's values, whatever its strides."""
+        """Convert a numpy array, of any strides; its data is copied only if it is not contiguous.
+
+        Raises:
+            KeyError: The dtype is not in `DTYPES`.
+        """
         names = {dtype: name for name, dtype in DTYPES.items()}
         return cls(names[array.dtype], array.shape, np.ascontiguousarray(array).reshape(-1).view(np.uint8))
 
@@ -68,7 +72,7 @@ class RawTensor:
         """Copy a `torch.Tensor`, on any device, with any strides.
 
         Raises:
-            ValueError: The dtype is none that a checkpoint stores.
+            ValueError: The dtype is not one that a checkpoint can have.
         """
         import torch
 
@@ -79,7 +83,7 @@ class RawTensor:
         return cls(name, tuple(tensor.shape), flat.view(torch.uint8).numpy().copy())
 
     def array(self) -> NDArray[Any]:
-        """View the tensor as a numpy array of its shape (with ml_dtypes' bfloat16 for BF16)."""
+        """View the bytes, without a copy, as a numpy array of the tensor's shape and dtype (see `DTYPES`)."""
         return self.data.view(DTYPES[self.dtype]).reshape(self.shape)
 
 
@@ -88,16 +92,16 @@ Tensors = Mapping[str, RawTensor]
 
 
 def read_folder(folder: Path) -> dict[str, RawTensor]:
-    """Map every tensor of a checkpoint, lazily: its bytes are read when they are looked at.
+    """Map every tensor of a checkpoint into memory; its bytes are read from disk on first use.
 
     Args:
-        folder: Holds `model.safetensors.index.json`, or safetensors files and no index.
+        folder: A folder with `model.safetensors.index.json`, or with safetensors files and no index.
 
     Returns:
-        The tensors by name.
+        The tensors by key.
 
     Raises:
-        CheckpointError: Every contradiction between index and shards, and every unreadable shard.
+        CheckpointError: Lists every contradiction between index and shards, and every unreadable shard.
     """
     headers = read_checkpoint(folder)
     tensors: dict[str, RawTensor] = {}

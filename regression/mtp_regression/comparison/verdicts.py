@@ -1,4 +1,4 @@
-"""What can become of a tensor, and of a case."""
+"""Verdicts on a tensor and on a case."""
 
 from __future__ import annotations
 
@@ -8,19 +8,20 @@ from enum import StrEnum
 
 
 class Verdict(StrEnum):
-    """What became of a tensor, or of a whole case; mildest first.
+    """The result for a tensor, or for a case the worst of its tensors; mildest first.
 
     Attributes:
         EXACT: Same name, shape, dtype and bytes.
-        FLIP: Right values, written in the other expert layout.
+        FLIP: The right values, written in another expert layout.
         DTYPE: Equal values in another dtype.
-        UNEXPECTED: A tensor that the source does not have, or that came more than once.
-        BOTH_LAYOUTS: The same experts a second time, in the other layout.
-        MISSING: A tensor of the source that is not there.
+        UNEXPECTED: A tensor that the source does not have, or one that occurs more than once.
+        BOTH_LAYOUTS: Experts that are exported in their own layout and in another one as well.
+        MISSING: A tensor of the source that is missing.
         WRONG: Other values, or another shape.
-        POISONED: NaN where the source has none: never loaded.
-        CRASH_EXPORT: The bridge raised an error, or did not end, while it exported.
-        CRASH_IMPORT: The same while it built the model or loaded it.
+        POISONED: NaN where the source has a number: elements that were never loaded.
+        REFUSED: The bridge refused the checkpoint, with an error of its own, before anything was loaded.
+        CRASH_EXPORT: The bridge raised an error, or reached the time limit, during the export.
+        CRASH_IMPORT: The same while the model was built or loaded.
     """
 
     EXACT = "exact"
@@ -31,17 +32,18 @@ class Verdict(StrEnum):
     MISSING = "missing"
     WRONG = "wrong"
     POISONED = "poisoned"
+    REFUSED = "refused"
     CRASH_EXPORT = "crash-export"
     CRASH_IMPORT = "crash-import"
 
     @property
     def severity(self) -> int:
-        """Rank among the verdicts; 0 for exact."""
+        """Position in the order of the verdicts; 0 for exact."""
         return list(Verdict).index(self)
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
-    """Return the gravest of some verdicts; exact if there are none."""
+    """Return the most severe verdict; EXACT if there are none."""
     return max(verdicts, key=lambda verdict: verdict.severity, default=Verdict.EXACT)
 
 
@@ -50,11 +52,25 @@ class Finding:
     """A tensor that is not exact.
 
     Attributes:
-        tensor: Its name; the source's name where the source has it.
-        verdict: What became of it.
-        detail: Where it differs first, and how.
+        tensor: Its key in the checkpoint, or the name of a parameter in Megatron-Core.
+        verdict: What is wrong with it.
+        detail: The first difference, as text.
+        rank: The rank of a parameter; None for an exported tensor, which all ranks have.
+        chunk: The model chunk of a parameter; None for an exported tensor.
     """
 
     tensor: str
     verdict: Verdict
     detail: str = ""
+    rank: int | None = None
+    chunk: int | None = None
+
+    @property
+    def order(self) -> tuple[int, int, str]:
+        """Sort key: rank, model chunk, name."""
+        return self.rank or 0, self.chunk or 0, self.tensor
+
+    def __str__(self) -> str:
+        places = {"rank": self.rank, "chunk": self.chunk}
+        where = "".join(f"{what} {number}, " for what, number in places.items() if number is not None)
+        return f"{where}{self.tensor}: {self.detail or self.verdict}"

@@ -1,1 +1,1 @@
-"""Whether a load takes every key and fills every parameter, told without a weight."""
+"""Checks, without loading a weight, that a load uses every key and fills every parameter."""

@@ -1,31 +1,27 @@
-"""Whether a load would take every tensor of a checkpoint, and fill every parameter of every rank, once each.
+"""Checks that a load would use every tensor of a checkpoint, and fill every parameter of every rank once.
 
-What is taken is a piece: a tensor, or one expert's slice of a packed tensor.
+Tensors are counted in pieces: a whole tensor, or one expert's slice of a packed tensor [experts, ...].
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from mtp_checkpoint.layouts.expert_layout import PACKED_TENSORS
+from mtp_checkpoint.layouts.keys import EMBEDDING, Block, Place, parse
 from mtp_regression.ranks.parallel import Coordinates, Parallel
-
-_EXPERTS = ".mlp.experts."
-_MTP = "mtp."
-_EMBEDDING = "embed_tokens.weight"
 
 
 class Parameter(NamedTuple):
     """A parameter of one rank.
 
     Attributes:
-        name: Megatron-Bridge's name of it, with layers and experts numbered over all ranks.
-        filled: Number of tasks that would fill it.
-        keys: What its mapping takes; None if it has none.
-        expert: Which slice of a packed tensor it takes; None for whole tensors.
+        name: Megatron-Bridge's global name of it: layers and experts are numbered over all ranks.
+        filled: Number of conversion tasks that would fill it.
+        keys: Keys of the checkpoint that its mapping reads; None if it has no mapping.
+        expert: Which slice of a packed tensor it reads; None for whole tensors.
     """
 
     name: str
@@ -36,25 +32,19 @@ class Parameter(NamedTuple):
 
 @dataclass(frozen=True)
 class RankParameters:
-    """What one rank holds.
+    """The parameters of one rank.
 
     Attributes:
-        rank: The rank.
-        place: Where it stands in the parallel layout.
+        rank: Global rank, from 0.
+        place: Its place in the parallel layout.
         parameters: All its parameters but a tied output layer.
-        strays: Number of tasks that would fill something else.
+        strays: Number of tasks that would fill a tensor which is not a parameter.
     """
 
     rank: int
     place: Coordinates
     parameters: list[Parameter]
     strays: int = 0
-
-    @classmethod
-    def from_json(cls, fields: Mapping[str, Any]) -> RankParameters:
-        """Read what `dataclasses.asdict` and JSON made of it."""
-        parameters = [Parameter(*values) for values in fields["parameters"]]
-        return cls(fields["rank"], Coordinates(**fields["place"]), parameters, fields["strays"])
 
 
 class Piece(NamedTuple):
@@ -69,20 +59,21 @@ class Piece(NamedTuple):
 
 @dataclass
 class Coverage:
-    """What `cover` found. Nothing is wrong where all but the counts are empty.
+    """What `cover` found. The load is complete if everything after `filled` is empty.
 
     Attributes:
         pieces: Number of pieces of the checkpoint.
-        parameters: Number of parameters of each rank.
-        filled: How many of these would be filled, once and by keys that are there, on each rank.
+        parameters: Number of parameters of each rank, in rank order.
+        filled: How many of these would be filled exactly once, from keys that exist.
         unmapped: Parameters without a mapping.
-        starved: Parameters that need keys which the checkpoint lacks, and those keys.
-        unfilled: Parameters without a task that would fill them, though their keys are there.
+        starved: Parameters whose mapping reads keys that the checkpoint does not have, and those keys.
+        unfilled: Parameters that no task would fill, though their keys exist.
         refilled: Parameters that several tasks would fill.
-        strays: Ranks with tasks that would fill something that is no parameter, and how many.
-        unused: Pieces that no parameter of any rank takes.
-        shared: Pieces that several parameters take, and their names.
-        copies: Pieces that more or fewer ranks take than hold a copy in this parallel layout: both numbers.
+        strays: Number of tasks that would fill a tensor which is not a parameter, by rank.
+        unused: Pieces that no parameter of any rank reads.
+        shared: Pieces that parameters of different names read, and these names.
+        copies: Pieces that are read too often or too seldom over all ranks: how often, and how often they
+            should be in this parallel layout.
     """
 
     pieces: int = 0
@@ -99,7 +90,7 @@ class Coverage:
 
     @property
     def covered(self) -> bool:
-        """Whether nothing is wrong, and there was something to look at."""
+        """Whether nothing is wrong, and neither the checkpoint nor a rank is empty."""
         wrong = (self.unmapped, self.starved, self.unfilled, self.refilled, self.strays)
         return bool(self.pieces and all(self.parameters)) and not any(
             (*wrong, self.unused, self.shared, self.copies)
@@ -113,25 +104,27 @@ def cover(
     *,
     mtp_layers_share: int = 1,
 ) -> Coverage:
-    """Compare a checkpoint with what the ranks of a model would take from it.
+    """Compare a checkpoint with what the ranks of a model would read from it.
 
     Args:
-        shapes: Shape of every tensor of the checkpoint.
-        ranks: What every rank of the parallel layout holds.
+        shapes: Shape of every tensor of the checkpoint, by key.
+        ranks: The parameters of every rank, in rank order.
         parallel: The parallel layout.
-        mtp_layers_share: How many MTP layers each have a copy of what the checkpoint has once for all of
-            them (`mtp.fc` and three norms), if the bridge makes these copies on purpose.
+        mtp_layers_share: Number of MTP layers that each have a copy of `mtp.fc` and the three norms, which
+            the checkpoint has once, if the bridge makes these copies on purpose.
 
     Returns:
-        What is not as it should be, each name once, in the order in which it was met.
+        Counts and everything that is wrong; each name occurs once, in order of first occurrence.
 
     Raises:
-        ValueError: `ranks` are not those of the layout.
+        ValueError: `ranks` does not have every rank of the layout, in order.
     """
     if [rank.rank for rank in ranks] != list(range(parallel.ranks)):
         raise ValueError(f"{parallel.ranks} ranks expected, in order: {[rank.rank for rank in ranks]}")
     found = Coverage()
-    pieces = list(_pieces(shapes))
+    places = {key: parse(key) for key in shapes}
+    experts = {key: range(shapes[key][0]) for key, place in places.items() if place.stacked}
+    pieces = [piece for key in shapes for piece in _taken(key, None, places, experts)]
     found.pieces = len(pieces)
     unmapped: dict[str, None] = {}
     unfilled: dict[str, None] = {}
@@ -142,7 +135,9 @@ def cover(
         for name, count, keys, expert in rank.parameters:
             if keys is None:
                 unmapped[name] = None
-            elif lacking := [key for key in keys if _piece(key, expert, shapes) not in takers]:
+            elif lacking := [
+                key for key in keys if next(_taken(key, expert, places, experts), None) not in takers
+            ]:
                 found.starved[name] = lacking
             elif count == 0:
                 unfilled[name] = None
@@ -151,17 +146,19 @@ def cover(
                     refilled[name] = None
                 filled += count == 1
                 for key in keys:
-                    for piece in _taken(key, expert, shapes):
+                    for piece in _taken(key, expert, places, experts):
                         takers[piece][name] += 1
         found.parameters.append(len(rank.parameters))
         found.filled.append(filled)
         if rank.strays:
             found.strays[rank.rank] = rank.strays
     found.unmapped, found.unfilled, found.refilled = list(unmapped), list(unfilled), list(refilled)
-    has_mtp = any(key.startswith(_MTP) for key in shapes)
+    has_mtp = any(place.block is Block.MTP for place in places.values())
     for piece, names in takers.items():
-        sharing = mtp_layers_share if _is_once_for_all_mtp_layers(piece.key) else 1
-        due = sharing * _copies(piece.key, parallel, has_mtp=has_mtp)
+        place = places[piece.key]
+        once_for_all = place.block is Block.MTP and place.layer is None
+        sharing = mtp_layers_share if once_for_all else 1
+        due = sharing * _copies(place, parallel, has_mtp=has_mtp)
         if not names:
             found.unused.append(str(piece))
         elif len(names) != sharing:
@@ -171,47 +168,30 @@ def cover(
     return found
 
 
-def _pieces(shapes: Mapping[str, Sequence[int]]) -> Iterator[Piece]:
-    for key, shape in shapes.items():
-        yield from _slices(key, shape)
+def _taken(
+    key: str, expert: int | None, keys: Container[str], experts: Mapping[str, range]
+) -> Iterator[Piece]:
+    """Yield what a parameter takes of a key, which need not exist.
 
-
-def _slices(key: str, shape: Sequence[int]) -> Iterator[Piece]:
-    if _is_packed(key):
-        yield from (Piece(key, expert) for expert in range(shape[0]))
-    else:
+    Args:
+        key: The key.
+        expert: Which slice it takes of a packed tensor; None for each slice, one by one.
+        keys: The keys that there are.
+        experts: Those of packed tensors, and the experts that each holds.
+    """
+    if key in experts:
+        yield from (Piece(key, number) for number in (experts[key] if expert is None else (expert,)))
+    elif key in keys:
         yield Piece(key)
 
 
-def _is_packed(key: str) -> bool:
-    _, between, tail = key.partition(_EXPERTS)
-    return bool(between) and tail in PACKED_TENSORS
-
-
-def _piece(key: str, expert: int | None, shapes: Mapping[str, Sequence[int]]) -> Piece | None:
-    """Return one piece that a parameter takes of a key, which need not exist."""
-    return next(_taken(key, expert, shapes), None)
-
-
-def _taken(key: str, expert: int | None, shapes: Mapping[str, Sequence[int]]) -> Iterator[Piece]:
-    if key not in shapes:
-        return iter(())
-    if expert is not None and _is_packed(key):
-        return iter((Piece(key, expert),))
-    return _slices(key, shapes[key])  # a mapping that takes packed tensors whole takes each slice
-
-
-def _copies(key: str, parallel: Parallel, *, has_mtp: bool) -> int:
+def _copies(place: Place, parallel: Parallel, *, has_mtp: bool) -> int:
     """Tell how many ranks hold a copy or a part of a tensor, from the parallel layout alone.
 
-    A routed expert is on one expert-parallel rank; everything is on one pipeline stage, but for the
-    embedding, of which an MTP block on another stage has a copy (Megatron-Core's `GPTModel`, `mtp_process`).
+    A routed expert is on one expert-parallel rank. Every tensor is on one pipeline stage, except the
+    embedding: an MTP block on another stage has a copy (Megatron-Core's `GPTModel`, `mtp_process`).
     """
     ranks = parallel.ranks // parallel.pp
-    if _EXPERTS in key:
+    if place.projection:
         return ranks // parallel.ep
-    return 2 * ranks if key.endswith(_EMBEDDING) and has_mtp and parallel.pp > 1 else ranks
-
-
-def _is_once_for_all_mtp_layers(key: str) -> bool:
-    return key.startswith(_MTP) and not key.startswith(f"{_MTP}layers.")
+    return 2 * ranks if place.name == EMBEDDING and has_mtp and parallel.pp > 1 else ranks

@@ -9,10 +9,10 @@ _NUMBER = re.compile(r"(?<!\d)(?:0|[1-9]\d*)(?!\d)")  # one with leading zeros i
 
 
 def with_ranges(names: Iterable[str]) -> list[str]:
-    """Write names that differ in a number alone as one name with a range; no name is lost or made up.
+    """Write names that differ in a single number as one name with a range; no name is lost or added.
 
-    Numbers are tried from the last of a name to the first, since experts and slices are numbered there;
-    names that have ranges already may be put together again: "layers.{0..3}.weight{0..255}".
+    The last number of a name is tried first, then the one before it. So a name can have several ranges:
+    "layers.{0..3}.weight{0..255}".
 
     Args:
         names: Any names; repeated ones count once.

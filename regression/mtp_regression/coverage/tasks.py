@@ -1,9 +1,9 @@
-"""Which parameters a rank holds, and which of its tasks a bridge would fill each by; no weight is there.
+"""The parameters of each rank, and the conversion tasks by which a bridge would fill them, without weights.
 
-Every rank of a parallel layout is built, one after another, in a few processes: on the meta device, with
-torch's fake process groups, which know their ranks and send nothing. A bridge asks other ranks for one thing
-only while it makes its tasks: the names of the other pipeline stages' parameters, for which it then adds
-tasks that fill nothing on this rank. Those are left out; a rank's own tasks do not depend on them.
+A few processes build all ranks of a parallel layout one after another, on the meta device and with torch's
+fake process groups, which know their ranks and send nothing. While a bridge makes its tasks, it asks other
+ranks only for the names of the other pipeline stages' parameters, and adds tasks for them that fill nothing
+on this rank. Those are missing here; a rank's own tasks do not depend on them.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 from unittest import mock
@@ -42,60 +41,58 @@ def parameter_tasks(
     log_folder: Path,
     processes: int | None = None,
 ) -> list[RankParameters]:
-    """Build every rank of a parallel layout, and ask Megatron-Bridge for its tasks.
+    """Build every rank of a parallel layout, and ask Megatron-Bridge for its conversion tasks.
 
     Args:
         checkpoint: Folder of a checkpoint; only its config and the names of its tensors are read.
         parallel: The parallel layout.
         patched: Whether `mtp_bridge_patch` is applied.
         time_limit: Seconds that all ranks together may take.
-        log_folder: Where the processes' output goes.
-        processes: Number of processes that share the ranks; None takes one a core, two at most: each takes
-            memory.
+        log_folder: Folder for the processes' logs.
+        processes: Number of processes that share the ranks; None takes one per core, but at most two, to
+            save memory.
 
     Returns:
-        What each rank holds, in rank order.
+        The parameters of each rank, in rank order.
 
     Raises:
         PreloadError: Megatron-Bridge cannot be imported.
-        RankError: A rank cannot be built, or they did not end in time.
+        RankError: A rank cannot be built, or the time limit was reached.
     """
     if processes is None:
         processes = min(2, len(os.sched_getaffinity(0)))
     shares = ranks.run(
         _share,
-        str(checkpoint),
-        str(parallel),
-        patched,
+        *(checkpoint, parallel, patched),
         world_size=min(processes, parallel.ranks),
         time_limit=time_limit,
         log_folder=log_folder,
         preload=[ADAPTER],
     )
-    found = [RankParameters.from_json(fields) for share in shares for fields in share]
+    found: list[RankParameters] = [rank for share in shares for rank in share]
     return sorted(found, key=lambda rank: rank.rank)
 
 
-def _share(world: World, checkpoint: str, parallel_text: str, patched: bool) -> list[dict[str, Any]]:
-    """Build the ranks that fall to one process, as JSON."""
+def _share(world: World, checkpoint: Path, parallel: Parallel, patched: bool) -> list[RankParameters]:
+    """Build the ranks that one process is responsible for."""
     from mtp_regression.adapters import megatron_bridge  # imports Megatron
 
-    leave(world)  # the processes' group, once all are in it; what follows is each rank's
+    leave(world)  # the group of the processes, once all have joined it; each rank makes its own
     if patched:
         mtp_bridge_patch.apply()
-    parallel = Parallel.parse(parallel_text)
-    auto = cast(Any, megatron_bridge).AutoBridge.from_hf_pretrained(checkpoint, torch_dtype=torch.bfloat16)
+    bridge = cast(Any, megatron_bridge).AutoBridge
+    auto = bridge.from_hf_pretrained(str(checkpoint), torch_dtype=torch.bfloat16)
     share = []
     for rank in range(world.rank, parallel.ranks, world.size):
         with _alone(rank, parallel.ranks):
-            share.append(asdict(_build(auto, rank, parallel)))
+            share.append(_build(auto, rank, parallel))
         gc.collect()
     return share
 
 
 @contextmanager
 def _alone(rank: int, size: int) -> Iterator[None]:
-    """Take this process for one rank; what it gathers from a group is what it gave."""
+    """Make this process one rank of a fake group, in which `all_gather_object` returns its own object."""
     from megatron.core import parallel_state
 
     def gather(objects: list[Any], own: Any, group: Any = None) -> None:
@@ -126,7 +123,7 @@ def _build(auto: Any, rank: int, parallel: Parallel) -> RankParameters:
 
 
 class _Weightless(TorchFunctionMode):  # type: ignore[misc]
-    """Puts every uninitialised tensor on the meta device; Megatron-Core names a device for some weights."""
+    """Puts every uninitialised tensor on the meta device, also where Megatron-Core names another device."""
 
     def __torch_function__(
         self,
@@ -141,21 +138,21 @@ class _Weightless(TorchFunctionMode):  # type: ignore[misc]
 
 
 def parameters_of(auto: Any, chunks: list[Any]) -> tuple[list[Parameter], int]:
-    """Compare a model's parameters on this rank with a bridge's tasks for it.
+    """Match a model's parameters on this rank with a bridge's conversion tasks.
 
     Args:
         auto: An `AutoBridge` of a checkpoint.
-        chunks: The model's chunks on this rank.
+        chunks: The model chunks on this rank, `torch.nn.Module`s.
 
     Returns:
-        The parameters, and the number of tasks that would fill something else.
+        The parameters, and the number of tasks that would fill a tensor which is not a parameter.
     """
     from megatron.bridge.models.conversion import model_bridge
 
     tasks = [task for task in auto.get_conversion_tasks(chunks) if task is not None]
     keys = {task.global_param_name: keys_of(task.mapping) for task in tasks}
     experts = {task.global_param_name: _expert(task.mapping) for task in tasks}
-    # By identity: whatever name a task goes by, this is the tensor that it fills.
+    # By identity, not by name: this is the tensor that a task fills, whatever it calls it.
     fills = Counter(id(task.param_weight) for task in tasks if task.megatron_module is not None)
 
     models = model_bridge.unwrap_model(chunks)
@@ -173,7 +170,7 @@ def parameters_of(auto: Any, chunks: list[Any]) -> tuple[list[Parameter], int]:
 
 
 def _expert(mapping: Any) -> int | None:
-    """Tell which expert's slice of a packed tensor a mapping takes; None if it takes whole tensors."""
+    """Return which expert's slice of a packed tensor a mapping reads; None if it reads whole tensors."""
     from megatron.bridge.utils.common_utils import extract_expert_number_from_param
 
     if not getattr(mapping, "is_grouped_export", False):

@@ -13,6 +13,8 @@ from typing import Annotated
 
 import typer
 
+from mtp_regression.commands.console import read_parallel, refuse
+
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
 )
@@ -44,6 +46,14 @@ def cases(
 def cases_page() -> None:
     """Print docs/cases.md, from what is known of each release."""
     from mtp_regression.maintenance.cases.page import page
+
+    print(page(), end="")
+
+
+@app.command()
+def api_page() -> None:
+    """Print docs/api.md, from the docstrings of what is public."""
+    from mtp_regression.maintenance.api_page import page
 
     print(page(), end="")
 
@@ -96,8 +106,8 @@ def te_parity(
     for name in preset or ():
         if name not in names:
             raise typer.BadParameter(f"{name!r} is none of {', '.join(names)}", param_hint="--preset")
-    grid = [_parallel(text, "--parallel") for text in parallel or map(str, GRID)]
-    raise typer.Exit(run.main(preset or names, grid, folder))
+    grid = [read_parallel(text) for text in parallel or ()]
+    raise typer.Exit(run.main(preset or names, grid or GRID, folder))
 
 
 @app.command(hidden=True)
@@ -110,7 +120,7 @@ def te_parity_dump(
     """List the parameters of every case under one engine; `te-parity` runs this for each."""
     from mtp_regression.maintenance.te_parity.dump import dump
 
-    dump(engine, preset, parallel, folder)
+    dump(engine, preset, [read_parallel(text) for text in parallel], folder)
 
 
 @app.command()
@@ -134,11 +144,12 @@ def bench_roundtrip(
     """Time the same cases under plain torchrun and under the kit's fork server."""
     from mtp_regression.maintenance.bench.roundtrip import PARALLELS, main
 
-    main([_parallel(text, "PARALLEL") for text in parallel or PARALLELS])
+    main([read_parallel(text, "PARALLEL") for text in parallel or ()] or PARALLELS)
 
 
 @app.command()
 def fuzz(
+    context: typer.Context,
     readers: Annotated[
         list[str] | None, typer.Argument(metavar="READER", help="Readers to fuzz.", show_default="all")
     ] = None,
@@ -157,7 +168,8 @@ def fuzz(
         if name not in READERS:
             raise typer.BadParameter(f"{name!r} is none of {', '.join(READERS)}", param_hint="READER")
     if file is None:
-        raise typer.Exit(run.run(readers or list(READERS), seconds, jobs))
+        raise typer.Exit(run.fuzz_all(readers or list(READERS), seconds, jobs))
+    refuse(context, ["seconds", "jobs"], "with --input: the reader gets it once")
     if len(readers or ()) != 1:
         raise typer.BadParameter("it needs one READER", param_hint="--input")
     raise typer.Exit(run.reproduce((readers or [""])[0], file.read_bytes()))
@@ -165,6 +177,7 @@ def fuzz(
 
 @app.command()
 def gpu_check(
+    context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="Where reports and logs go.")] = Path("reports/gpu-check"),
     wheels: Annotated[
         Path | None, typer.Option(help="Wheels that this environment lacks, made by --pack.")
@@ -177,6 +190,7 @@ def gpu_check(
     from mtp_regression.maintenance.gpu_check import pack as packing
 
     if pack is not None:
+        refuse(context, ["folder", "wheels", "cpu", "minutes"], "with --pack, which runs no step")
         made = packing.pack(pack)
         print(f"{len(made)} wheels, {sum(path.stat().st_size for path in made) / 1e6:.1f} MB, in {pack}")
         return
@@ -196,13 +210,3 @@ def print_map() -> None:
         typer.echo(f"{error}; it is in the environment of `nox -s lint`", err=True)
         raise typer.Exit(2) from None
     raise typer.Exit(code)
-
-
-def _parallel(text: str, hint: str) -> str:
-    """Return a parallel layout as `Parallel` writes it; another text is an error of the command line."""
-    from mtp_regression.ranks.parallel import Parallel
-
-    try:
-        return str(Parallel.parse(text))
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint=hint) from None

@@ -64,7 +64,7 @@ def main() -> int:
     failed = False
     for preset_name, layout in MODELS:
         for patched in (False, True):
-            ran = run(preset_name, "--mtp-layout", layout, "--ep", "8", *(["--patched"] if patched else []))
+            ran = measure(preset_name, "--mtp-experts", layout, "--parallel", "ep8", *["--patched"] * patched)
             expected = 0 if fills_packed or patched or layout != "packed" else 1
             unfilled = len(ran.document["starved"]) + len(ran.document["unmapped"])
             good = (
@@ -96,7 +96,7 @@ def _mtp_expert_parameters(preset_name: str) -> int:
     return 2 * mlp.num_experts
 
 
-def run(*arguments: str) -> Run:
+def measure(*arguments: str) -> Run:
     """Run `mtpkit coverage ARGUMENTS... --json`, and look at its memory all the while.
 
     Raises:

@@ -21,20 +21,22 @@ _WARNING = "Can't find the following HF parameters in hf_keys: ['mtp.layers.0.ml
 def problems(report: dict[str, Any]) -> Iterator[str]:
     """Yield what is not as it should be."""
     layouts = set()
-    for case in report["cases"]:
-        layout = preset(case["checkpoint"]).mtp_experts
+    for record in report["records"]:
+        layout = preset(record["checkpoint"]).mtp_experts
         layouts.add(layout)
-        cell = f"{case['checkpoint']}, {case['parallel']}, {case['export']}"
+        cell = f"{record['checkpoint']}, {record['parallel']}, {record['export']}"
         if layout is ExpertLayout.PER_EXPERT:
-            if not case["passed"]:
-                yield f"{cell}: {case['verdict']}, and should pass"
-        elif case["export"] == "native":
-            tensors = [found["tensor"] for found in case["tensors"]]
-            if case["verdict"] != "poisoned" or not all("/mtp.layers." in tensor for tensor in tensors):
-                yield f"{cell}: {case['verdict']}, and MTP experts alone should be poisoned"
-            if not any(_WARNING in warning for warning in case["warnings"]):
+            if not record["passed"]:
+                yield f"{cell}: {record['verdict']}, and should pass"
+        elif record["export"] == "native":
+            tensors = [found["tensor"] for found in record["tensors"]]
+            if record["verdict"] != "poisoned" or not all(
+                tensor.startswith("mtp.layers.") for tensor in tensors
+            ):
+                yield f"{cell}: {record['verdict']}, and MTP experts alone should be poisoned"
+            if not any(_WARNING in warning for warning in record["warnings"]):
                 yield f"{cell}: no warning of the missing mtp.layers.0.mlp.experts.* keys"
-        elif case["passed"]:
+        elif record["passed"]:
             yield f"{cell}: passed, with experts that were never loaded"
     for layout in {ExpertLayout.PER_EXPERT, ExpertLayout.PACKED} - layouts:
         yield f"no checkpoint with {layout} MTP experts was run"
@@ -46,6 +48,6 @@ def main(path: Path) -> int:
     found = list(problems(report))
     for problem in found:
         print(problem)
-    cells = len(report["cases"]) // 3
+    cells = len(report["records"]) // 3
     print(f"known bad: {cells} cells, " + (f"{len(found)} not as expected" if found else "all as expected"))
     return 1 if found else 0

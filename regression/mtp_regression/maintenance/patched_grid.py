@@ -9,7 +9,7 @@ a part goes into FOLDER (`reports/`). Dense models take the layouts without expe
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from rich.console import Console
 
 from mtp_fixtures import CheckpointSpec, preset
 from mtp_regression.ranks.devices import Device
-from mtp_regression.ranks.parallel import DENSE_GRID, GRID
-from mtp_regression.roundtrip import run
+from mtp_regression.ranks.parallel import DENSE_GRID, GRID, Parallel
+from mtp_regression.roundtrip.run import round_trips
 from mtp_regression.scenarios import Use
 
 _TEXT, _TWO = {"text_only": True}, {"mtp_layers": 2}
@@ -48,8 +48,8 @@ class _Part:
     use: Use = Use.PLAIN
 
     @property
-    def parallels(self) -> list[str]:
-        return [str(layout) for layout in (GRID if self.checkpoints is _MOE else DENSE_GRID)]
+    def parallels(self) -> Sequence[Parallel]:
+        return GRID if self.checkpoints is _MOE else DENSE_GRID
 
 
 PARTS = (_Part("moe", _MOE), _Part("dense", _DENSE), _Part("sequential", _MOE, Use.SEQUENTIAL))
@@ -64,7 +64,7 @@ def main(folder: Path) -> int:
                 CheckpointSpec(preset(name), **options).write(Path(scratch, checkpoint))
                 for checkpoint, (name, options) in part.checkpoints.items()
             ]
-            report = run.run(
+            report = round_trips(
                 checkpoints=written,
                 parallels=part.parallels,
                 adapter=part.use.adapter(patched=True),

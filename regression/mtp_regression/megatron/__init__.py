@@ -1,1 +1,1 @@
-"""Megatron-Core on a CPU: stand-ins for CUDA and TransformerEngine, and the bridge's model."""
+"""Megatron-Core on the CPU: stand-ins for CUDA and TransformerEngine, and how a bridge's model is built."""

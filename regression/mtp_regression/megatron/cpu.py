@@ -13,12 +13,12 @@ from torch.overrides import TorchFunctionMode
 
 @contextmanager
 def cuda_on_cpu() -> Iterator[None]:
-    """Answer Megatron's questions about CUDA, and put on the CPU what it puts on a GPU.
+    """Make `torch.cuda` answer as if there were a GPU, and put tensors that ask for one on the CPU.
 
-    Wrap construction, loading and saving in it, and nothing else: code that runs inside believes that
-    there is a GPU. Everything is restored at the end, on an error too. Where there is a GPU it does nothing.
+    Use it around construction, loading and saving only: code that runs inside believes that there is a GPU.
+    Everything is restored at the end, also after an error. On a machine with a GPU it does nothing.
 
-    `import transformers` must have happened before: one of its annotations evaluates
+    transformers must have been imported before: one of its annotations evaluates
     `torch.cuda.Stream | None`, which needs the real class.
     """
     if torch.cuda.is_available():

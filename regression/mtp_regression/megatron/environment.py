@@ -1,4 +1,4 @@
-"""What of a round trip's needs this environment has: a container's, a cluster's, or one of the kit's own."""
+"""Checks that this Python environment has what a round trip needs: packages, GPUs, an importable bridge."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib import metadata
 
 PINNED = "python3 -m pip install --no-deps -r requirements/megatron-bridge-0.6.2.txt"
-"""What installs all that is missing, from a clone of the kit."""
+"""The command that installs every missing package, in a clone of the kit."""
 
 _IMPORT = """
 import mtp_regression.adapters.megatron_bridge
@@ -21,13 +21,13 @@ print(te_standin.describe())
 
 @dataclass(frozen=True)
 class Found:
-    """One thing that was looked for.
+    """One package or device that was looked for.
 
     Attributes:
-        name: What.
-        found: Its release, or what else describes it; "" where it is not there.
-        needed_by: What cannot run without it; "" where nothing is lost.
-        mend: The one command that brings it, where a command can.
+        name: Its name.
+        found: Its release or description; "" if it was not found.
+        needed_by: What cannot run without it; "" if everything can.
+        mend: The command that installs it; "" if no command can.
     """
 
     name: str
@@ -37,12 +37,12 @@ class Found:
 
     @property
     def missing(self) -> bool:
-        """Whether something cannot run for want of it."""
+        """Whether it was not found and something needs it."""
         return not self.found and bool(self.needed_by)
 
 
 def examine() -> Iterator[Found]:
-    """Look for everything, cheapest first; to import the bridge, at last, takes half a minute."""
+    """Look for everything, cheapest first; the import of the bridge comes last and takes half a minute."""
     yield Found("mtp-bridge-kit", _release("mtp-bridge-kit"))
     torch = _release("torch")
     yield Found("torch", torch, "every round trip", PINNED)
@@ -67,7 +67,7 @@ def _accelerators() -> Iterator[Found]:
 
 
 def _bridge() -> Found:
-    """Import the adapter in a process of its own, as a rank does."""
+    """Import the adapter in a new process, as a rank does."""
     start = time.perf_counter()
     done = subprocess.run([sys.executable, "-c", _IMPORT], capture_output=True, text=True, check=False)
     if done.returncode:

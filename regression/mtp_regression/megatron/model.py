@@ -1,6 +1,6 @@
-"""What a rank asks of Megatron-Core to build a bridge's model.
+"""Builds a bridge's model on one rank.
 
-To be imported once TransformerEngine, or its stand-in, has its place.
+To be imported after TransformerEngine or its stand-in has been (see `te_standin.install`).
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ def provider(
     *,
     gloo: bool = True,
 ) -> Any:
-    """Make a bridge's model provider, in BF16, and this rank's model-parallel groups.
+    """Make a bridge's model provider, with BF16 parameters, and this rank's model-parallel groups.
 
     Args:
-        auto: An `AutoBridge`.
+        auto: Megatron-Bridge's `AutoBridge` of a checkpoint.
         parallel: The parallel layout.
-        configure: Changes the provider before it is final.
-        gloo: Make groups of gloo as well, which fake process groups cannot have.
+        configure: Is called with the provider, to change it before it is finalized.
+        gloo: Whether to make gloo groups as well, which fake process groups cannot have.
 
     Returns:
-        The provider; `provide_distributed_model` builds the model, none of its values set.
+        The provider. Its `provide_distributed_model` builds the model, with uninitialised parameters.
     """
     sizes = {
         "tensor_model_parallel_size": parallel.tp,
@@ -55,7 +55,7 @@ def provider(
 
 
 def coordinates() -> Coordinates:
-    """Ask Megatron-Core's parallel state where this rank stands."""
+    """Return this rank's place in the parallel layout, from Megatron-Core's parallel state."""
     return Coordinates(
         tp=parallel_state.get_tensor_model_parallel_rank(),
         pp=parallel_state.get_pipeline_model_parallel_rank(),

@@ -1,7 +1,7 @@
-"""The stand-in's modules for TransformerEngine's: their parameters, and no computation.
+"""The modules of the stand-in for TransformerEngine: their parameters, and no computation.
 
-A module has parameters of the real one's name, shape, dtype and tensor-parallel attributes. They are left
-uninitialised; the caller fills them.
+A module has parameters with the real one's names, shapes, dtypes and tensor-parallel attributes. They are
+left uninitialised; the caller fills them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from torch import nn
 
 
 class Empty(nn.Module):
-    """Any class of TransformerEngine's that holds no parameters which a conversion reads."""
+    """A class of TransformerEngine without parameters that a conversion reads."""
 
     def __init__(self, *_args: object, **_kwargs: object) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class Empty(nn.Module):
 def _parameter(
     *shape: int, dtype: torch.dtype, device: object, shard_axis: int | None = None
 ) -> nn.Parameter:
-    # Where Megatron asks for it; without a GPU it may ask for one all the same (see `cpu_megatron`).
+    # On the device that Megatron names; it may name a GPU even where there is none (see `megatron.cpu`).
     if str(device) != "meta" and not torch.cuda.is_available():
         device = "cpu"
     parameter = nn.Parameter(torch.empty(*shape, dtype=dtype, device=device))
@@ -43,9 +43,9 @@ def _parameter(
 
 
 class _Sharded(Empty):
-    """What the linear modules have in common: sizes cut by the tensor-parallel size, and their attributes.
+    """What the linear modules share: sizes divided by the tensor-parallel size, and attributes.
 
-    Takes TransformerEngine's keywords, and leaves unused those that decide nothing about parameters.
+    Takes TransformerEngine's keyword arguments, and ignores those that do not affect parameters.
     """
 
     def __init__(
@@ -96,7 +96,10 @@ class _Sharded(Empty):
 
 
 class Linear(_Sharded):
-    """`weight` [out, in] and `bias` [out], column-parallel, row-parallel or whole."""
+    """`weight` [out_features, in_features] and `bias` [out_features], in `params_dtype`.
+
+    Column-parallel modules have `out_features / tp_size`, row-parallel ones `in_features / tp_size`.
+    """
 
     def __init__(self, in_features: int, out_features: int, **options: Any) -> None:
         super().__init__(in_features, out_features, **options)
@@ -106,7 +109,7 @@ class Linear(_Sharded):
 
 
 class LayerNormLinear(Linear):
-    """A `Linear` with the norm before it: `layer_norm_weight` and, for LayerNorm, `layer_norm_bias`."""
+    """A `Linear` with the norm before it: `layer_norm_weight` [in_features], for LayerNorm also a bias."""
 
     def __init__(
         self,
@@ -127,7 +130,7 @@ class LayerNormLinear(Linear):
 
 
 class GroupedLinear(_Sharded):
-    """One `weight{i}` [out, in] and `bias{i}` [out] for each of `num_gemms` experts."""
+    """`weight{i}` and `bias{i}` for each of `num_gemms` experts, each in the shape that `Linear` has."""
 
     def __init__(self, num_gemms: int, in_features: int, out_features: int, **options: Any) -> None:
         super().__init__(in_features, out_features, **options)
@@ -178,11 +181,11 @@ class LayerNorm(RMSNorm):
 
 
 class DotProductAttention(Empty):
-    """Attention itself: no parameters."""
+    """Attention without its projections: no parameters."""
 
 
 def get_cpu_offload_context(*_args: object, **_kwargs: object) -> tuple[None, None]:
-    """Answer as if nothing was to be offloaded; Megatron asks while it builds a block."""
+    """Return that nothing is to be offloaded; Megatron asks while it builds a block."""
     return None, None
 
 
@@ -198,4 +201,4 @@ PROVIDED = {
         get_cpu_offload_context,
     )
 }
-"""What the package provides, by name; any other class of it is an `Empty` one."""
+"""What the stand-in provides, by name; any other class of the package is a subclass of `Empty`."""

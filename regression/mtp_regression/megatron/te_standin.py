@@ -21,7 +21,7 @@ from mtp_regression.megatron.te_modules import PROVIDED, Empty
 
 PACKAGE = "transformer_engine"
 VERSION = "2.10.0"
-"""The release that it answers for: recent enough for Megatron-Core 0.17 to 0.19's newest branches."""
+"""The version that it reports: recent enough for the newest code paths of Megatron-Core 0.17 to 0.19."""
 
 
 def install() -> bool:
@@ -51,7 +51,7 @@ def _can_import_real() -> bool:
 
 
 def describe() -> str:
-    """Say which TransformerEngine this process uses: "stand-in", its version, or "none"."""
+    """Return which TransformerEngine this process has imported: "stand-in", its version, or "none"."""
     module = sys.modules.get(PACKAGE)
     if module is None:
         return "none"
@@ -59,10 +59,10 @@ def describe() -> str:
 
 
 class _StandInModule(ModuleType):
-    """Has every name: what `te_modules` provides, else an empty class, else a function or module.
+    """A module that has every attribute: what `te_modules` provides, or else an empty class or a module.
 
-    A lower-case name may be either a function or a submodule, so it is a module that can be called,
-    and says that it computes nothing when it is.
+    A capitalised name becomes a subclass of `Empty`. Any other may be a function or a submodule, so it
+    becomes a module that can be called, which raises RuntimeError.
     """
 
     __version__ = VERSION

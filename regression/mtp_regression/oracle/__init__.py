@@ -1,1 +1,1 @@
-"""Which parameters each rank must hold, computed from the checkpoint without any bridge."""
+"""The value of every parameter on every rank, computed from the checkpoint without any bridge."""

@@ -1,7 +1,8 @@
-"""The oracle: whether a rank holds, after an import, what Megatron-Core's own layout wants of it.
+"""Compares a rank's parameters after an import with the values that Megatron-Core's definitions require.
 
-A round trip is blind to an import and an export that make the same mistake. What is here and in the modules
-`native_...` is written from Megatron-Core's definition of its parameters, and from no bridge's code.
+A round trip cannot show a mistake that import and export make alike. The expected values are therefore
+derived from Megatron-Core's and transformers' own code. Only the parameter names inside the vision tower come
+from a bridge (see `oracle.vision`): Megatron-Core has no such model.
 """
 
 from __future__ import annotations
@@ -17,17 +18,22 @@ from mtp_regression.oracle.source import AbsentError
 
 
 def check(expected: Mapping[str, Recipe], parameters: Iterable[tuple[str, RawTensor]]) -> list[Finding]:
-    """Compare every parameter of a rank with what is expected of it, one at a time.
+    """Compare every parameter of a rank with its expected value, one at a time.
 
     Args:
-        expected: See `native_parameters`.
-        parameters: The rank's parameters, under the same names; routed experts may also be one module
-            each, as in `megatron.core.transformer.moe.experts.SequentialMLP`.
+        expected: Recipe of each parameter by name, from `native_parameters`.
+        parameters: Name and value of each parameter on the rank: the rank's shard, BF16, under the names of
+            `native_parameters`. Routed experts may also be named as separate modules,
+            "experts.local_experts.{i}.linear_fc1.weight" (`SequentialMLP` of
+            `megatron.core.transformer.moe.experts`).
 
     Returns:
-        One finding for every parameter that is not exact, that nothing is known of, or that came more than
-        once; for every one that is expected and was not there; and for every one whose tensor the
-        checkpoint lacks. So without a finding each parameter was written, exactly once, and rightly.
+        A finding for each parameter that differs from its expected value in shape, dtype or bytes; that is
+        not expected, occurs more than once, or is missing; or whose tensor the checkpoint does not have.
+        Empty if every expected parameter occurs exactly once with the right bytes.
+
+    Raises:
+        ValueError: The parallel sizes do not divide a tensor of the checkpoint.
     """
     findings: list[Finding] = []
     seen: set[str] = set()
@@ -36,16 +42,16 @@ def check(expected: Mapping[str, Recipe], parameters: Iterable[tuple[str, RawTen
         sequential |= _SEQUENTIAL.search(name) is not None
         key = _SEQUENTIAL.sub(r".experts.\2.weight\1", name)
         if key in seen:
-            findings.append(Finding(name, Verdict.UNEXPECTED, "came more than once"))
+            findings.append(_finding(name, Verdict.UNEXPECTED, "came more than once"))
         elif key not in expected:
-            findings.append(Finding(name, Verdict.UNEXPECTED, "no parameter of this name is expected"))
+            findings.append(_finding(name, Verdict.UNEXPECTED, "no parameter of this name is expected"))
         else:
             findings += _compare(name, expected[key], parameter)
         seen.add(key)
     for key in expected.keys() - seen:
         name = _GROUPED.sub(r".experts.local_experts.\2.\1.weight", key) if sequential else key
-        findings.append(Finding(name, Verdict.MISSING, "the model has no such parameter"))
-    return sorted(findings, key=lambda finding: finding.tensor)
+        findings.append(_finding(name, Verdict.MISSING, "the model has no such parameter"))
+    return sorted(findings, key=lambda finding: finding.order)
 
 
 def _compare(name: str, recipe: Recipe, parameter: RawTensor) -> list[Finding]:
@@ -53,7 +59,15 @@ def _compare(name: str, recipe: Recipe, parameter: RawTensor) -> list[Finding]:
         verdict, detail = compare_tensor(RawTensor.from_array(recipe()), parameter)
     except AbsentError as error:
         verdict, detail = Verdict.MISSING, str(error)
-    return [] if verdict is Verdict.EXACT else [Finding(name, verdict, detail)]
+    return [] if verdict is Verdict.EXACT else [_finding(name, verdict, detail)]
+
+
+def _finding(name: str, verdict: Verdict, detail: str) -> Finding:
+    """Make a finding; a name "{chunk}/{Megatron-Core's name}" becomes two fields, any other stays whole."""
+    chunk, _, tensor = name.partition("/")
+    if not chunk.isdecimal():
+        return Finding(name, verdict, detail)
+    return Finding(tensor, verdict, detail, chunk=int(chunk))
 
 
 _SEQUENTIAL = re.compile(r"\.experts\.local_experts\.(\d+)\.(linear_fc[12])\.weight$")

@@ -1,13 +1,20 @@
-"""The parameters of one transformer layer, of the decoder or of the MTP block, that a rank holds.
+"""The parameters of one transformer layer, of the decoder or of the MTP block, on one rank.
 
-Names are relative to the layer. A norm that precedes a projection is a parameter of that projection where
+Names are relative to the layer. A norm before a projection is a parameter of that projection where
 TransformerEngine fuses the two (`TELayerNormColumnParallelLinear` of
-`megatron.core.extensions.transformer_engine`).
-Norms of the language model scale by 1 + w on both sides (`layernorm_zero_centered_gamma`).
+`megatron.core.extensions.transformer_engine`). Norms are whole on every rank and scale by 1 + w, in the
+checkpoint as in Megatron-Core (`layernorm_zero_centered_gamma`); `out_norm` is the exception.
+
+Docstrings give shapes at TP 1 and ETP 1: H is `hidden_size`, I the intermediate size of an MLP or expert, E
+the number of experts. Column-parallel weights are cut along the first axis, row-parallel ones along the
+second. `linear_fc1` of an MLP or expert is [2 * I, H], gate rows before up rows, column-parallel;
+`linear_fc2` is [H, I], row-parallel. All values are BF16.
 """
 
 from __future__ import annotations
 
+from mtp_checkpoint.layouts.expert_layout import PROJECTIONS
+from mtp_checkpoint.layouts.keys import Place, matrix_name
 from mtp_fixtures.model.geometry import Dense, TextGeometry
 from mtp_regression.oracle.placement import Layer, Placement
 from mtp_regression.oracle.recipes import Recipe, Recipes, ShardedSource, prefixed
@@ -16,12 +23,15 @@ from mtp_regression.oracle.source import Source
 
 
 def layer_parameters(layer: Layer, source: Source, placement: Placement) -> Recipes:
-    """Yield what a rank holds of a layer.
+    """Yield the rank's parameters of one layer.
 
     Args:
         layer: Which layer.
         source: The checkpoint.
         placement: The rank's part of the model.
+
+    Yields:
+        Name relative to the layer, such as "mlp.router.weight", and recipe.
     """
     sharded = ShardedSource(source, placement.tensor)
     text = placement.text
@@ -32,23 +42,26 @@ def layer_parameters(layer: Layer, source: Source, placement: Placement) -> Reci
         yield "mlp.linear_fc1.layer_norm_weight", norm
         yield from prefixed("mlp.", _gated_unit(layer.source + "mlp.", sharded))
         return
-    # The router reads the normed states too, so here the norm stands alone.
+    # The router takes the normed states too, so here the norm is a module of its own.
     yield "pre_mlp_layernorm.weight", norm
     yield from prefixed("mlp.", _mixture(layer.source + "mlp.", sharded))
-    yield from prefixed("mlp.experts.", _routed_experts(layer.source + "mlp.experts.", source, placement))
+    yield from prefixed("mlp.experts.", _routed_experts(layer.place, source, placement))
 
 
 def _full_attention(prefix: str, sharded: ShardedSource, text: TextGeometry) -> Recipes:
     """Yield attention with an output gate, and norms of queries and keys.
 
-    `linear_qkv` has, for every key and value head, the query rows of the heads that share it, the gate rows
-    of these heads, the key rows, the value rows (`megatron.core.transformer.attention.SelfAttention.
-    get_query_key_value_tensors`, `output_gate`); ranks hold equal blocks of rows, even of one group's.
+    With N query heads and K key/value heads of size D (`head_dim`): `linear_qkv` [2 * (N + K) * D, H],
+    column-parallel; `linear_proj` [H, N * D], row-parallel; `q_layernorm` and `k_layernorm` [D], whole.
+
+    For each of the K groups, `linear_qkv` has the query rows of its N / K heads, their gate rows, the key
+    rows and the value rows (`megatron.core.transformer.attention.SelfAttention.get_query_key_value_tensors`,
+    `output_gate`). Ranks have equal blocks of rows, also where a group is split between ranks.
     """
     attention, source = prefix + "self_attn.", sharded.source
 
     def query_key_value() -> list[Array]:
-        query, key, value = (source.weight(f"{attention}{name}_proj.weight") for name in "qkv")
+        query, key, value = (source.weight(attention + matrix_name(name)) for name in "qkv")
         query, gate = split_output_gate(query, text.num_attention_heads)
         return [interleave_groups(text.num_key_value_heads, query, gate, key, value)]
 
@@ -60,12 +73,16 @@ def _full_attention(prefix: str, sharded: ShardedSource, text: TextGeometry) -> 
 
 
 def _linear_attention(prefix: str, sharded: ShardedSource, text: TextGeometry) -> Recipes:
-    """Yield a GDN layer's attention.
+    """Yield the linear attention of a Gated DeltaNet (GDN) layer.
 
-    `in_proj` computes query, key, value, z, beta and alpha, `conv1d` takes the first three; each is cut by
-    itself (`megatron.core.ssm.gated_delta_net`: `in_proj_split_names`, and the names under `conv1d.weight` in
-    `sharded_state_dict`). `A_log` and `dt_bias`, one number a value head, have the dtype of the other
-    parameters. `out_norm` scales by 1 + w there, and by w in the checkpoint.
+    With V value heads, Q query or key rows (`linear_key_size`) and R value rows (`linear_value_size`):
+    `in_proj` [2 * Q + 2 * R + 2 * V, H], `conv1d` [2 * Q + R, 1, kernel], `A_log` and `dt_bias` [V], all
+    column-parallel; `out_proj` [H, R], row-parallel; `out_norm` [R / V], whole.
+
+    The parts of `in_proj` (query, key, value, z, beta, alpha) and of `conv1d` (the first three) are each cut
+    into equal blocks (`megatron.core.ssm.gated_delta_net`: `in_proj_split_names`, and the names for
+    `conv1d.weight` in `sharded_state_dict`). `A_log` is BF16 even where the checkpoint stores F32.
+    `out_norm` scales by 1 + w in Megatron-Core, and by w in the checkpoint.
     """
     linear, source = prefix + "linear_attn.", sharded.source
 
@@ -88,15 +105,15 @@ def _linear_attention(prefix: str, sharded: ShardedSource, text: TextGeometry) -
 
 def _gated_unit(prefix: str, sharded: ShardedSource) -> Recipes:
     """Yield a gated unit: gate above up in `linear_fc1`, down in `linear_fc2`."""
-    gate, up, down = (f"{prefix}{name}_proj.weight" for name in ("gate", "up", "down"))
+    gate, up, down = (prefix + matrix_name(projection) for projection in PROJECTIONS)
     yield "linear_fc1.weight", sharded.column_parallel(gate, up)
     yield "linear_fc2.weight", sharded.row_parallel(down)
 
 
 def _mixture(prefix: str, sharded: ShardedSource) -> Recipes:
-    """Yield the router and the shared expert with its gate.
+    """Yield the router [E, H], and the shared expert with its gate [1, H].
 
-    Router and gate are whole on every rank; the shared expert is cut as a dense unit is, by tensor-parallel
+    Router and gate are whole on every rank. The shared expert is cut as a dense MLP is, by tensor-parallel
     and not by expert-tensor-parallel rank (`megatron.core.transformer.moe.router.Router`,
     `megatron.core.transformer.moe.shared_experts.SharedExpertMLP`).
     """
@@ -105,21 +122,21 @@ def _mixture(prefix: str, sharded: ShardedSource) -> Recipes:
     yield from prefixed("shared_experts.", _gated_unit(prefix + "shared_expert.", sharded))
 
 
-def _routed_experts(prefix: str, source: Source, placement: Placement) -> Recipes:
+def _routed_experts(layer: Place, source: Source, placement: Placement) -> Recipes:
     """Yield the rank's routed experts, cut by expert-tensor-parallel rank, numbered from 0 on each rank.
 
     Names are those of `megatron.core.transformer.moe.experts.TEGroupedMLP`.
     """
     for local, number in enumerate(placement.experts):
-        fc1, fc2 = _routed_expert(prefix, number, ShardedSource(source, placement.expert_tensor))
+        fc1, fc2 = _routed_expert(layer, number, ShardedSource(source, placement.expert_tensor))
         yield f"linear_fc1.weight{local}", fc1
         yield f"linear_fc2.weight{local}", fc2
 
 
-def _routed_expert(prefix: str, number: int, sharded: ShardedSource) -> tuple[Recipe, Recipe]:
+def _routed_expert(layer: Place, number: int, sharded: ShardedSource) -> tuple[Recipe, Recipe]:
     """Give the recipes of gate above up, and of down."""
     source, share = sharded.source, sharded.share
     return (
-        sharded.cut(lambda: source.expert(prefix, number)[:2]),
-        lambda: share.row_parallel(source.expert(prefix, number)[2]),
+        sharded.cut(lambda: source.expert(layer, number)[:2]),
+        lambda: share.row_parallel(source.expert(layer, number)[2]),
     )

@@ -1,12 +1,13 @@
-"""Every parameter that one rank of the native model holds, and how a checkpoint gives its value."""
+"""Every parameter of one rank of the Megatron-Core model, and how its value follows from a checkpoint."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from mtp_checkpoint.layouts.keys import EMBEDDING, MTP_PREFIX, TEXT_ONLY_PREFIX, TEXT_PREFIX
 from mtp_fixtures.model.geometry import TextGeometry
-from mtp_fixtures.model.schema import LM_HEAD, MTP_PREFIX, TEXT_ONLY_PREFIX, TEXT_PREFIX
+from mtp_fixtures.model.schema import LM_HEAD
 from mtp_regression.comparison.tensors import Tensors
 from mtp_regression.oracle.layers import layer_parameters
 from mtp_regression.oracle.placement import Placement
@@ -25,19 +26,22 @@ def native_parameters(
     *,
     vocab_divisor: int = 1,
 ) -> dict[str, Recipe]:
-    """Say what one rank must hold after it has loaded a checkpoint.
+    """Give every parameter that one rank has after it has loaded a checkpoint.
 
     Args:
-        tensors: The checkpoint's tensors, in any layout of the experts.
-        config: Its `config.json`; `architectures` tells a vision-language model from a text-only one.
+        tensors: The checkpoint's tensors by key, in Hugging Face's shapes and any expert layout: BF16 or
+            F32, or FP8 with its scales.
+        config: Its `config.json`; an architecture "...ForCausalLM" is a text-only model.
         parallel: The parallel layout.
         rank: The rank's place in it.
         vocab_divisor: Megatron's `make_vocab_size_divisible_by`, if the vocabulary is padded; 1 if not.
 
     Returns:
-        Recipes by name: Megatron-Core's names behind "{chunk}/", where chunk, layer and expert count from
-        0 on the rank. They are without the wrappers' `module.` and `language_model.` and the
-        `.mtp_model_layer` of MTP layers; routed experts have the names of the grouped form.
+        Recipe of each parameter, by name: "{chunk}/" and Megatron-Core's name, such as
+        "0/decoder.layers.3.self_attention.linear_qkv.weight". Model chunks, layers and experts are numbered
+        from 0 on each rank. Names leave out `module.`, `language_model.` and the `.mtp_model_layer` of MTP
+        layers, and routed experts are named as in `TEGroupedMLP` ("mlp.experts.linear_fc1.weight0").
+        A recipe returns the rank's shard in BF16, in the shape that Megatron-Core gives the parameter.
 
     Raises:
         KeyError: `config.json` lacks a dimension, or `architectures`.
@@ -64,12 +68,13 @@ def native_parameters(
 def _ends(
     prefix: str, sharded: ShardedSource, placement: Placement, *, tied: bool, vocab_divisor: int
 ) -> Recipes:
-    """Yield embedding, last norm and output layer: the ends of the pipeline.
+    """Yield embedding and output layer, both [padded vocabulary, H], and the final norm [H].
 
     Vocabulary rows are cut into equal blocks (`megatron.core.tensor_parallel.layers.
-    VocabParallelEmbedding`). The stage with the MTP layers has the embedding too, and one that has an output
-    layer tied to the embedding has a weight for it unless it begins the pipeline
-    (`megatron.core.models.gpt.gpt_model.GPTModel`: `mtp_process`, `skip_weight_param_allocation`).
+    VocabParallelEmbedding`). The embedding is on the first pipeline stage, and on the last if that has MTP
+    layers. The output layer is on the last; if it is tied to the embedding, it is a parameter of its own only
+    where the last stage is not the first (`megatron.core.models.gpt.gpt_model.GPTModel`: `mtp_process`,
+    `skip_weight_param_allocation`).
     """
 
     def vocabulary(key: str) -> Recipe:
@@ -78,7 +83,7 @@ def _ends(
             lambda: [pad_vocabulary(sharded.source.weight(key), divisor=vocab_divisor, ranks=ranks)]
         )
 
-    embedding = prefix + "embed_tokens.weight"
+    embedding = prefix + EMBEDDING
     has_mtp = placement.text.mtp_num_hidden_layers > 0
     for chunk in {placement.first, placement.last if has_mtp else None} - {None}:
         yield f"{chunk}embedding.word_embeddings.weight", vocabulary(embedding)
@@ -86,13 +91,14 @@ def _ends(
         return
     yield f"{placement.last}decoder.final_layernorm.weight", sharded.whole(prefix + "norm.weight")
     if not (tied and placement.first):
-        yield f"{placement.last}output_layer.weight", vocabulary(embedding if tied else LM_HEAD)
+        yield f"{placement.last}output_layer.weight", vocabulary(embedding if tied else LM_HEAD.key)
 
 
 def _mtp_inputs_and_norm(sharded: ShardedSource) -> Recipes:
-    """Yield what a checkpoint has once for all MTP layers, and Megatron-Core in each.
+    """Yield what a checkpoint has once for all MTP layers, and Megatron-Core in each layer.
 
-    `eh_proj` takes the normed embedding before the normed hidden states, as `mtp.fc` does
+    `eh_proj` is [H, 2 * H], column-parallel; the norms are [H]. Columns of `eh_proj` are in the order of
+    `mtp.fc`: first those of the normed embedding, then those of the normed hidden states
     (`megatron.core.transformer.multi_token_prediction.MultiTokenPredictionLayer._concat_embeddings`).
     """
     yield "eh_proj.weight", sharded.column_parallel(MTP_PREFIX + "fc.weight")

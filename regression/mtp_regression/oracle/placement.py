@@ -1,29 +1,34 @@
-"""Which parts of a model one rank holds: its pipeline stage's layers, its experts, its blocks of weights."""
+"""Which part of a model one rank has: layers of its pipeline stage, experts, and shards of weights."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mtp_checkpoint.layouts.keys import MTP_PREFIX, Place
 from mtp_fixtures.model.geometry import LINEAR_ATTENTION, Moe, TextGeometry
-from mtp_fixtures.model.schema import MTP_PREFIX
 from mtp_regression.oracle.shards import Share
 from mtp_regression.ranks.parallel import Coordinates, Parallel
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A transformer layer of the rank's.
+    """A transformer layer that is on the rank.
 
     Attributes:
         target: What its parameters' names begin with, such as "0/decoder.layers.1.".
-        source: What its keys in the checkpoint begin with, such as "model.language_model.layers.3.".
+        place: Its root and number in the checkpoint.
         linear: Whether its attention is linear (a GDN layer).
     """
 
     target: str
-    source: str
+    place: Place
     linear: bool
+
+    @property
+    def source(self) -> str:
+        """What its keys in the checkpoint begin with, such as "model.language_model.layers.3."."""
+        return self.place.key
 
 
 @dataclass(frozen=True)
@@ -42,20 +47,20 @@ class Placement:
 
     @property
     def tensor(self) -> Share:
-        """Its share of every weight but those of routed experts."""
+        """Its shard of every weight but those of routed experts."""
         return Share(self.rank.tp, self.parallel.tp)
 
     @property
     def expert_tensor(self) -> Share:
-        """Its share of the weights of routed experts."""
+        """Its shard of the weights of routed experts."""
         return Share(self.rank.etp, self.parallel.etp)
 
     @property
     def experts(self) -> range:
-        """The global numbers of its routed experts; the rank counts them from 0.
+        """Numbers of its routed experts in the whole layer; empty for a dense model.
 
-        Expert-parallel rank r of n holds the r-th n-th (`megatron.core.transformer.moe.moe_layer.
-        BaseMoELayer`, `local_expert_indices`).
+        Expert-parallel rank r has E / EP experts, from number r * E / EP on
+        (`megatron.core.transformer.moe.moe_layer.BaseMoELayer`, `local_expert_indices`).
         """
         if not isinstance(self.text.mlp, Moe):
             return range(0)
@@ -73,14 +78,14 @@ class Placement:
         return f"{self.parallel.vpp - 1}/" if self.rank.pp == self.parallel.pp - 1 else None
 
     def decoder_layers(self, prefix: str) -> Iterator[Layer]:
-        """Yield the rank's decoder layers.
+        """Yield the rank's decoder layers, each with attention of its own kind.
 
-        They are dealt to model chunks in order, in equal shares: chunk v of pipeline stage p, of V and P,
-        holds the (v * P + p)-th share, and counts from 0 (`megatron.core.transformer.transformer_layer.
-        get_transformer_layer_offset`).
+        Layers are split into PP * VPP equal runs: chunk v of pipeline stage p has run v * PP + p, and numbers
+        its layers from 0 (`megatron.core.transformer.transformer_layer.get_transformer_layer_offset`).
 
         Args:
-            prefix: Of the language model's keys in the checkpoint.
+            prefix: What the language model's keys in the checkpoint begin with, "model.language_model." or
+                "model.".
         """
         share = self.text.num_hidden_layers // (self.parallel.pp * self.parallel.vpp)
         for chunk in range(self.parallel.vpp):
@@ -88,15 +93,15 @@ class Placement:
             for local in range(share):
                 layer = first + local
                 linear = self.text.layer_types[layer] == LINEAR_ATTENTION
-                yield Layer(f"{chunk}/decoder.layers.{local}.", f"{prefix}layers.{layer}.", linear)
+                yield Layer(f"{chunk}/decoder.layers.{local}.", Place(prefix, layer), linear)
 
     def mtp_layers(self) -> Iterator[Layer]:
-        """Yield the MTP layers, all of full attention, if the rank has them.
+        """Yield the MTP layers, all with full attention, if they are on the rank.
 
-        They are on the last chunk of the last stage (`megatron.core.transformer.multi_token_prediction.
-        mtp_on_this_rank`).
+        They are on the last model chunk of the last pipeline stage
+        (`megatron.core.transformer.multi_token_prediction.mtp_on_this_rank`).
         """
         if self.last is None:
             return
         for layer in range(self.text.mtp_num_hidden_layers):
-            yield Layer(f"{self.last}mtp.layers.{layer}.", f"{MTP_PREFIX}layers.{layer}.", linear=False)
+            yield Layer(f"{self.last}mtp.layers.{layer}.", Place(MTP_PREFIX, layer), linear=False)

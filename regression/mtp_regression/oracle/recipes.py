@@ -1,4 +1,7 @@
-"""How a rank's parameter is made from a checkpoint, as a recipe that is followed when it is compared."""
+"""Recipes: functions that compute one parameter of a rank from a checkpoint.
+
+A recipe is called when its parameter is compared, so that only one is in memory at a time.
+"""
 
 from __future__ import annotations
 
@@ -9,42 +12,45 @@ from mtp_regression.oracle.shards import Array, Share
 from mtp_regression.oracle.source import Source
 
 Recipe = Callable[[], Array]
-"""Makes the BF16 value of one parameter; raises `AbsentError` where the checkpoint lacks it."""
+"""Returns the value of one parameter on the rank: BF16, in the parameter's shape.
+
+Raises `AbsentError` if the checkpoint does not have the tensor, `ValueError` if the ranks do not divide it.
+"""
 
 Recipes = Iterator[tuple[str, Recipe]]
-"""Names of parameters, with the recipe of each."""
+"""Pairs of parameter name and recipe."""
 
 
 @dataclass(frozen=True)
 class ShardedSource:
-    """A checkpoint whose weights ranks share, as one of them sees it: gives recipes of its parameters.
+    """A checkpoint as one rank reads it; each method returns the recipe of one parameter.
 
     Attributes:
         source: The checkpoint.
-        share: The rank's share of a weight.
+        share: Which of the equal blocks of a weight the rank has.
     """
 
     source: Source
     share: Share
 
     def whole(self, key: str) -> Recipe:
-        """Take a tensor that every rank holds whole."""
+        """Take a tensor of any shape that is whole on every rank."""
         return lambda: self.source.weight(key)
 
     def column_parallel(self, *keys: str) -> Recipe:
-        """Take the rank's block of rows of each tensor."""
+        """Take the rank's block of rows of each tensor, concatenated; see `Share.column_parallel`."""
         return self.cut(lambda: [self.source.weight(key) for key in keys])
 
     def row_parallel(self, key: str) -> Recipe:
-        """Take the rank's block of a tensor's columns."""
+        """Take the rank's block of columns of a tensor [outputs, inputs]; see `Share.row_parallel`."""
         return lambda: self.share.row_parallel(self.source.weight(key))
 
     def cut(self, parts: Callable[[], Iterable[Array]]) -> Recipe:
-        """Take the rank's block of rows of each part that a function gives."""
+        """Do as `column_parallel`, for the arrays that `parts` returns, BF16 [rows, ...] each."""
         return lambda: self.share.column_parallel(*parts())
 
 
 def prefixed(prefix: str, recipes: Recipes) -> Recipes:
-    """Put a module's name before the names of its parameters."""
+    """Add a prefix, such as "mlp.", to every name."""
     for name, recipe in recipes:
         yield prefix + name, recipe

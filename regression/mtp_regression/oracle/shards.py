@@ -1,6 +1,7 @@
-"""What a rank holds of a whole weight, and in which order of rows, by Megatron-Core's rules.
+"""Shards of a weight, and the order of its rows, by Megatron-Core's rules.
 
-Weights are [outputs, inputs], as in a checkpoint. Nothing here knows of names, layers or files.
+Weights are [outputs, inputs], as in a checkpoint; "rows" are the first axis. Functions keep the dtype, and
+know nothing of names, layers or files.
 """
 
 from __future__ import annotations
@@ -12,65 +13,81 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
+"""A numpy array of any dtype of a checkpoint; BF16 is `ml_dtypes.bfloat16`."""
 
 
 @dataclass(frozen=True)
 class Share:
-    """One rank's place among those that cut a weight into equal blocks.
+    """Which of the equal blocks of a weight a rank has.
 
     Attributes:
-        index: The rank's number, from 0.
-        count: The number of ranks.
+        index: The rank in its tensor-parallel or expert-tensor-parallel group, from 0.
+        count: The size of that group.
     """
 
     index: int = 0
     count: int = 1
 
     def column_parallel(self, *parts: Array) -> Array:
-        """Cut out the rank's outputs: its block of rows of each part, one above the other.
+        """Take the rank's block of rows of each part, and concatenate the blocks.
 
-        Parts that one module computes together are cut one by one, so that every rank has a block of
-        each: gate and up of a gated unit, whose two local halves Megatron-Core multiplies
+        Parts of a fused projection are cut separately, so that every rank has a block of each: gate and up
+        of a gated MLP, whose two local halves Megatron-Core multiplies
         (`megatron.core.transformer.mlp.MLP.forward`, `apply_swiglu_sharded_factory`), and query, key,
-        value, z, beta and alpha of a GDN layer. The outputs are the first axis
+        value, z, beta and alpha of a GDN layer. The first axis is cut
         (`megatron.core.tensor_parallel.layers.ColumnParallelLinear`, `partition_dim` 0).
 
+        Args:
+            parts: [rows, ...] each, of one dtype, equal in all axes but the first.
+
+        Returns:
+            [sum of rows / count, ...], in the order of the parts.
+
         Raises:
-            ValueError: The rows of a part do not divide by the number of ranks.
+            ValueError: The rows of a part are not a multiple of `count`.
         """
         return np.concatenate([np.split(part, self.count)[self.index] for part in parts])
 
     def row_parallel(self, weight: Array) -> Array:
-        """Cut out the rank's inputs: its block of columns.
+        """Take the rank's block of columns.
 
-        The inputs are the second axis (`megatron.core.tensor_parallel.layers.RowParallelLinear`,
-        `partition_dim` 1); the bias of such a module is whole on every rank.
+        The second axis is cut (`megatron.core.tensor_parallel.layers.RowParallelLinear`, `partition_dim` 1);
+        the bias of such a module is whole on every rank.
+
+        Args:
+            weight: [outputs, inputs].
+
+        Returns:
+            [outputs, inputs / count].
 
         Raises:
-            ValueError: The columns do not divide by the number of ranks.
+            ValueError: The columns are not a multiple of `count`.
         """
         return np.split(weight, self.count, axis=1)[self.index]
 
 
 def interleave_groups(groups: int, *parts: Array) -> Array:
-    """Put together what belongs to one query group: the group's block of every part, group after group.
+    """Order the rows of `linear_qkv` by query group: for each group, its rows of every part.
 
-    Query, output gate, key and value, in this order, are the parts of `linear_qkv`, which
-    `megatron.core.transformer.attention.SelfAttention.get_query_key_value_tensors` takes apart.
+    The parts are query, output gate, key and value, in the order in which
+    `megatron.core.transformer.attention.SelfAttention.get_query_key_value_tensors` splits them.
 
     Args:
-        groups: The number of query groups; as many as heads where every head has its own key.
-        parts: Weights or biases, each with the rows of group 0 first.
+        groups: Number of query groups (`num_key_value_heads`).
+        parts: Weights [rows, H] or biases [rows], each with the rows of group 0 first.
+
+    Returns:
+        [sum of rows, H] or [sum of rows].
 
     Raises:
-        ValueError: The rows of a part do not divide by the number of groups.
+        ValueError: The rows of a part are not a multiple of `groups`.
     """
     blocks = zip(*(np.split(part, groups) for part in parts), strict=True)
     return np.concatenate([block for group in blocks for block in group])
 
 
 def split_output_gate(query: Array, heads: int) -> tuple[Array, Array]:
-    """Separate the rows of query and output gate, which `q_proj` holds head by head.
+    """Separate the rows of query and output gate, which alternate head by head in `q_proj`.
 
     Args:
         query: [heads * 2 * head_dim, ...]: each head's query rows, then its gate rows (transformers,
@@ -81,7 +98,7 @@ def split_output_gate(query: Array, heads: int) -> tuple[Array, Array]:
         Query and gate, each [heads * head_dim, ...].
 
     Raises:
-        ValueError: The rows do not divide by twice the number of heads.
+        ValueError: The rows are not a multiple of `2 * heads`.
     """
     blocks = np.split(query, 2 * heads)
     return np.concatenate(blocks[::2]), np.concatenate(blocks[1::2])
@@ -90,13 +107,16 @@ def split_output_gate(query: Array, heads: int) -> tuple[Array, Array]:
 def pad_vocabulary(weight: Array, *, divisor: int, ranks: int) -> Array:
     """Append rows of zeros until the vocabulary is a multiple of `divisor * ranks`.
 
-    So `megatron.core.tokenizers.utils.build_tokenizer.vocab_size_with_padding` counts them. Nothing reads
-    the rows that are added; zeros are what a checkpoint's lack of them comes to.
+    The size is that of `megatron.core.tokenizers.utils.build_tokenizer.vocab_size_with_padding`. The
+    checkpoint has no values for the added rows and no token uses them; the oracle expects zeros.
 
     Args:
-        weight: [vocabulary, hidden].
+        weight: [vocabulary, H].
         divisor: `make_vocab_size_divisible_by`; 1 where the vocabulary is not padded.
         ranks: Tensor-parallel size.
+
+    Returns:
+        [padded vocabulary, H], in the dtype of `weight`.
     """
     missing = -len(weight) % (divisor * ranks) if divisor > 1 else 0
     if not missing:

@@ -1,4 +1,4 @@
-"""A checkpoint's tensors as a native model takes them in: BF16, dequantized, single experts."""
+"""A checkpoint's tensors in the form that parameters are made of: BF16, dequantized, expert by expert."""
 
 from __future__ import annotations
 
@@ -7,73 +7,78 @@ from typing import Any
 
 import numpy as np
 
-from mtp_checkpoint.layouts.expert_layout import SCALE_SUFFIX
+from mtp_checkpoint.layouts.expert_layout import FP8_BLOCK, PROJECTIONS
+from mtp_checkpoint.layouts.keys import Place, parse
 from mtp_regression.comparison.tensors import DTYPES, Tensors
 from mtp_regression.oracle.shards import Array
 
 BF16 = DTYPES["BF16"]
-PUBLISHED_BLOCK = (128, 128)
+PUBLISHED_BLOCK = (FP8_BLOCK, FP8_BLOCK)
 """Rows and columns that share a scale, where `config.json` does not say."""
 
 
 class AbsentError(LookupError):
-    """A parameter takes its value from a tensor that the checkpoint does not have."""
+    """The checkpoint does not have the tensor that a parameter gets its value from."""
 
 
 class Source:
     """Reads the tensors of one checkpoint."""
 
     def __init__(self, tensors: Tensors, config: Mapping[str, Any]) -> None:
-        """Read from a checkpoint.
+        """Wrap a checkpoint.
 
         Args:
-            tensors: Its tensors; bytes are looked at when a weight is asked for.
-            config: Its `config.json`.
+            tensors: Its tensors by key; their bytes are read only when a weight is asked for.
+            config: Its `config.json`; `weight_block_size` of `quantization_config` is used.
         """
         self._tensors = tensors
         quantization = config.get("quantization_config", {})
         self._block: Sequence[int] = quantization.get("weight_block_size", PUBLISHED_BLOCK)
 
     def weight(self, key: str) -> Array:
-        """Return a tensor in BF16: the parameters' dtype, which other dtypes are rounded to.
+        """Return a tensor in its stored shape, in BF16, the dtype of parameters; F32 is rounded to nearest.
 
-        An FP8 weight [rows, columns] is multiplied, in F32, by the scale of each of its blocks,
-        `{key}_scale_inv` [ceil(rows / block rows), ceil(columns / block columns)], and rounded once.
+        An FP8 weight [rows, columns] is multiplied in F32 by its block scales (see `dequantize`), which are
+        under the key `{key}_scale_inv`, and then rounded once.
 
         Raises:
             AbsentError: The checkpoint has no such tensor, or no scales for it.
         """
         array = self._array(key)
         if array.dtype == DTYPES["F8_E4M3"]:
-            array = dequantize(array, self._array(key + SCALE_SUFFIX), self._block)
+            array = dequantize(array, self._array(parse(key)._replace(scale=True).key), self._block)
         return array.astype(BF16, copy=False)
 
     def zero_centred(self, key: str) -> Array:
-        """Return the weight of a norm that scales by `w` as the BF16 weight of one that scales by `1 + w`.
+        """Convert the weight w of a norm that scales by w for a norm that scales by 1 + w.
+
+        Returns:
+            w - 1, computed in F32 and rounded to BF16, in the shape of w.
 
         Raises:
             AbsentError: The checkpoint has no such tensor.
         """
         return (self._array(key).astype(np.float32) - np.float32(1)).astype(BF16)
 
-    def expert(self, prefix: str, number: int) -> tuple[Array, Array, Array]:
+    def expert(self, layer: Place, number: int) -> tuple[Array, Array, Array]:
         """Return one routed expert, in whichever layout the checkpoint stores it.
 
         Args:
-            prefix: Up to and with "mlp.experts.".
+            layer: Root and number of the layer.
             number: The expert's number in the whole layer.
 
         Returns:
-            Gate [width, hidden], up [width, hidden] and down [hidden, width].
+            Gate [I, H], up [I, H] and down [H, I], in BF16.
 
         Raises:
             AbsentError: The checkpoint does not have the expert.
         """
-        if prefix + "gate_up_proj" in self._tensors:
-            gate, up = np.split(self.weight(prefix + "gate_up_proj")[number], 2)
-            return gate, up, self.weight(prefix + "down_proj")[number]
-        single = f"{prefix}{number}."
-        gate, up, down = (self.weight(f"{single}{name}_proj.weight") for name in ("gate", "up", "down"))
+        gate_up, every_down = (layer._replace(projection=name).key for name in ("gate_up", "down"))
+        if gate_up in self._tensors:
+            gate, up = np.split(self.weight(gate_up)[number], 2)
+            return gate, up, self.weight(every_down)[number]
+        single = layer._replace(expert=number)
+        gate, up, down = (self.weight(single._replace(projection=name).key) for name in PROJECTIONS)
         return gate, up, down
 
     def _array(self, key: str) -> Array:
@@ -83,12 +88,12 @@ class Source:
 
 
 def dequantize(weight: Array, scales: Array, block: Sequence[int]) -> Array:
-    """Multiply every block of a weight by its scale.
+    """Multiply every block of an FP8 weight by its scale.
 
     Args:
         weight: E4M3 [rows, columns].
         scales: BF16 or F32 [ceil(rows / block[0]), ceil(columns / block[1])].
-        block: Rows and columns of a block.
+        block: Rows and columns of a block, such as (128, 128).
 
     Returns:
         F32 [rows, columns].

@@ -1,8 +1,9 @@
-"""The parameters of the vision tower that a rank of the first pipeline stage holds.
+"""The parameters of the vision tower on a rank of the first pipeline stage.
 
-The tower is built of Megatron-Core's layers, with biases and LayerNorm, under names that the bridge's model
-of Qwen3-VL gives (`megatron.bridge.models.qwen_vl.modelling_qwen3_vl.vision_model.Qwen3VLVisionModel`, and
-`utils.Qwen3VLVisionPatchMerger` beside it). Its norms are not zero-centred, in either format.
+The tower consists of Megatron-Core's layers, with biases and LayerNorm. The names of its modules are those of
+Megatron-Bridge's Qwen3-VL model (`megatron.bridge.models.qwen_vl.modelling_qwen3_vl.vision_model.
+Qwen3VLVisionModel`, and `utils.Qwen3VLVisionPatchMerger` in the same package). Its norms scale by w, not by
+1 + w, in the checkpoint and in the model.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mtp_fixtures.model.schema import VISION_PREFIX
+from mtp_checkpoint.layouts.keys import VISION_PREFIX, Place
 from mtp_regression.oracle.recipes import Recipe, Recipes, ShardedSource, prefixed
 from mtp_regression.oracle.shards import Array, interleave_groups
 
@@ -18,16 +19,30 @@ WEIGHT_AND_BIAS = ("weight", "bias")
 
 
 def vision_parameters(config: Mapping[str, Any], sharded: ShardedSource) -> Recipes:
-    """Yield the vision tower; names are relative to it.
+    """Yield every parameter of the vision tower, in BF16.
+
+    With the tower's hidden size H and intermediate size I, and M = `spatial_merge_size ** 2 * H`, at TP 1:
+
+    - `pos_embed` [positions, H] and `patch_embed.proj` [H, channels, time, height, width], whole
+    - `linear_qkv` [3 * H, H], `mlp.linear_fc1` [I, H] and `merger.linear_fc1` [M, M], column-parallel
+    - `linear_proj` [H, H], `mlp.linear_fc2` [H, I] and `merger.linear_fc2` [out_hidden_size, M], row-parallel
+
+    Biases are [outputs]: cut with the rows of a column-parallel weight, else whole. Norms are [H], whole.
 
     Args:
-        config: `vision_config` of `config.json`: `depth` and `num_heads` are read.
-        sharded: The checkpoint, and the rank's tensor-parallel share.
+        config: `vision_config` of `config.json`; uses `depth` and `num_heads`.
+        sharded: The checkpoint, and the rank's tensor-parallel shard.
+
+    Yields:
+        Name relative to the tower, such as "decoder.layers.0.mlp.linear_fc1.bias", and recipe.
+
+    Raises:
+        KeyError: `config` lacks one of the two.
     """
     yield "pos_embed.weight", sharded.whole(VISION_PREFIX + "pos_embed.weight")
     yield from _whole("patch_embed.proj.", VISION_PREFIX + "patch_embed.proj.", sharded)
     for block in range(config["depth"]):
-        layer = _block(f"{VISION_PREFIX}blocks.{block}.", config["num_heads"], sharded)
+        layer = _block(Place(VISION_PREFIX, block).key, config["num_heads"], sharded)
         yield from prefixed(f"decoder.layers.{block}.", layer)
     merger = VISION_PREFIX + "merger."
     yield from _whole("merger.patch_norm.", merger + "norm.", sharded)
@@ -35,7 +50,7 @@ def vision_parameters(config: Mapping[str, Any], sharded: ShardedSource) -> Reci
 
 
 def _block(prefix: str, heads: int, sharded: ShardedSource) -> Recipes:
-    """Yield one layer; every head has its own key and value, and no output gate."""
+    """Yield one layer; each head has its own key and value, and there is no output gate."""
     yield from _whole("self_attention.linear_qkv.layer_norm_", prefix + "norm1.", sharded)
     for suffix in WEIGHT_AND_BIAS:
         yield f"self_attention.linear_qkv.{suffix}", _heads(f"{prefix}attn.qkv.{suffix}", heads, sharded)
@@ -45,7 +60,7 @@ def _block(prefix: str, heads: int, sharded: ShardedSource) -> Recipes:
 
 
 def _heads(key: str, heads: int, sharded: ShardedSource) -> Recipe:
-    """Make the recipe of queries, keys and values: head by head, and not one above the other as stored."""
+    """Reorder [3 * H, ...] from all queries, all keys, all values to query, key and value of each head."""
 
     def interleaved() -> list[Array]:
         stacked = sharded.source.weight(key)

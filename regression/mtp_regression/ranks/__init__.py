@@ -1,1 +1,1 @@
-"""Ranks as processes: started from a fork server, or joined under torchrun and Slurm."""
+"""Ranks as processes: started from a fork server, or by torchrun or Slurm."""

@@ -1,4 +1,4 @@
-"""Where ranks keep their tensors, and by which library they talk to each other."""
+"""The devices that ranks keep their tensors on, and the backends of torch.distributed for them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from enum import StrEnum
 
 
 class Device(StrEnum):
-    """What a round trip runs on.
+    """The device of a round trip.
 
     Attributes:
-        CPU: Tensors in the machine's memory, gloo.
-        CUDA: A GPU for each rank, NCCL.
-        CUDA_SHARED: Ranks share the GPUs, in turns. NCCL refuses two ranks on one GPU, so gloo carries the
-            GPU's tensors.
+        CPU: Tensors on the CPU; gloo.
+        CUDA: One GPU per rank; NCCL.
+        CUDA_SHARED: Several ranks per GPU, assigned round-robin. NCCL refuses two ranks on one GPU, so gloo
+            transfers the GPU's tensors.
     """
 
     CPU = "cpu"
@@ -21,12 +21,12 @@ class Device(StrEnum):
 
     @property
     def backend(self) -> str:
-        """The backend of torch.distributed."""
+        """The backend of torch.distributed: "nccl" or "gloo"."""
         return "nccl" if self is Device.CUDA else "gloo"
 
     @property
     def environment(self) -> dict[str, str]:
-        """Variables of a rank's process: on the CPU, torch and Megatron are to see no GPU."""
+        """Environment variables of a rank: on the CPU, GPUs are hidden from torch and Megatron."""
         return {} if self.on_gpu else {"CUDA_VISIBLE_DEVICES": ""}
 
     @property

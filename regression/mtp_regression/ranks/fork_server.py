@@ -1,6 +1,6 @@
-"""Python's fork server, with the modules imported that every rank needs, so that a rank costs a fork.
+"""Python's fork server, with the modules that every rank needs already imported: a rank costs only a fork.
 
-`multiprocessing` gives a process one fork server; what is here fills it, and notices when that fails.
+`multiprocessing` has one fork server per process; this module preloads it, and reports a failed import.
 """
 
 from __future__ import annotations
@@ -20,32 +20,33 @@ from unittest import mock
 from mtp_regression.ranks.devices import Device
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+    from multiprocessing.connection import Connection
 
 _TAIL_LINES = 100
 
-# What the running server has imported; None while there is no server.
+# Modules that the running server has imported; None while there is no server.
 _preloaded: tuple[str, ...] | None = None
 
 
 class PreloadError(RuntimeError):
-    """A module that every rank needs cannot be imported; the message ends with the import's traceback."""
+    """A module that every rank needs cannot be imported; the message ends with the traceback."""
 
 
 def warm(preload: Sequence[str] = ()) -> float:
     """Starts the fork server and waits until it has imported the modules.
 
-    Where it has already, nothing happens; a server that lacks one of the modules is replaced by another
-    that has these as well.
+    Does nothing if a running server has them all; a server without one of them is replaced by one that has
+    these and its own.
 
     Args:
-        preload: Names of modules, imported in this order. Their output is dropped.
+        preload: Names of modules, imported in this order. Their output is discarded.
 
     Returns:
-        Seconds it took.
+        Seconds that it took.
 
     Raises:
-        PreloadError: An import raised, or ended the server.
+        PreloadError: An import raised an exception, or ended the server.
     """
     global _preloaded
     start = time.monotonic()
@@ -75,15 +76,47 @@ def warm(preload: Sequence[str] = ()) -> float:
     return time.monotonic() - start
 
 
-@contextmanager
-def starting(device: Device = Device.CPU) -> Iterator[None]:
-    """Sets what a new process, or a new server, takes over from this one; processes are started within.
-
-    The server gets its request through the environment. The main module is hidden: each process would import
-    it again, and under pytest, whose command is a script, that is all of pytest.
+def call(function: Callable[..., Any], *args: Any, device: Device = Device.CPU) -> Any:
+    """Calls a function in a process like a rank's: a fork of the server, or for GPUs a new interpreter.
 
     Args:
-        device: What the process is for.
+        function: A function of an importable module; its arguments and its result are pickled.
+        args: Its arguments.
+        device: See `starting`.
+
+    Returns:
+        The function's result.
+
+    Raises:
+        RuntimeError: It raised, or ended the process.
+    """
+    context: Any = multiprocessing.get_context("spawn" if device.on_gpu else "forkserver")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(sender, function, args))
+    with starting(device):
+        process.start()
+    sender.close()
+    try:
+        return receiver.recv()
+    except EOFError:
+        raise RuntimeError(f"{function.__module__}.{function.__qualname__} gave no result") from None
+    finally:
+        process.join()
+
+
+def _answer(sender: Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    sender.send(function(*args))
+
+
+@contextmanager
+def starting(device: Device = Device.CPU) -> Iterator[None]:
+    """Sets up what a new process, or a new server, inherits from this one; start processes inside it.
+
+    The environment tells the server which modules to import. The main module is hidden: each process would
+    import it again, and under pytest, whose command is a script, that is all of pytest.
+
+    Args:
+        device: The device of the new processes.
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
@@ -97,5 +130,5 @@ def starting(device: Device = Device.CPU) -> Iterator[None]:
 
 
 def _log() -> Path:
-    """Where the server's output goes; deleted with the process's other temporary files when it ends."""
+    """Return the path of the server's log; it is deleted with the process's other temporary files."""
     return Path(util.get_temp_dir()) / "preload.log"

@@ -1,4 +1,4 @@
-"""Parallel layouts: how many ranks hold a model, and how they share it."""
+"""Parallel layouts: how many ranks a model is split over, and how."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ class Parallel:
 
 @dataclass(frozen=True, kw_only=True)
 class Coordinates:
-    """Where one rank stands in a parallel layout."""
+    """The place of one rank in a parallel layout: its rank in each group, from 0."""
 
     tp: int = 0
     pp: int = 0
@@ -87,7 +87,7 @@ GRID = (
     Parallel(ep=8),
     Parallel(tp=2, pp=2, ep=2, ranks=8),
 )
-"""The parallel layouts of the main job; the tiny geometry divides by each."""
+"""The parallel layouts of the main job; each divides the tiny geometry."""
 
-DENSE_GRID = tuple(layout for layout in GRID if layout.ep == layout.etp == 1)
-"""Those that a dense model can have: it has no experts to share."""
+DENSE_GRID = tuple(parallel for parallel in GRID if parallel.ep == parallel.etp == 1)
+"""Those of `GRID` without expert parallelism, for dense models."""

@@ -1,9 +1,9 @@
 """Imports, in the fork server, the modules that every rank needs; nothing else may import this module.
 
-`multiprocessing.forkserver` does it by itself, but with another `sys.path` (CPython 3.12 passes the caller's
-and leaves it unused), without a word about a module that is missing, and with the modules' output on the
-terminal. Here the output goes to a file, and a failed import ends the server, so that the caller notices and
-shows the file.
+`multiprocessing.forkserver` can do it by itself, but with another `sys.path` (CPython 3.12 passes that of the
+caller and does not use it), with the modules' output on the terminal, and silently if a module is missing.
+Here the output goes to a file, and a failed import ends the server, so that the caller notices and shows the
+file.
 """
 
 import atexit

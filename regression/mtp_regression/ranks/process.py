@@ -1,10 +1,9 @@
-"""What happens in the process of one rank, from its start to its end."""
+"""The process of one rank, from its start to its end."""
 
 from __future__ import annotations
 
 import faulthandler
 import fcntl
-import json
 import multiprocessing
 import os
 import pickle
@@ -14,7 +13,7 @@ import sys
 import traceback
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 import torch
 
@@ -29,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Job:
-    """What every rank is told."""
+    """What every rank needs to know about a run."""
 
     payload: bytes  # (function, args), pickled: unpickled only once a rank's errors are caught
     size: int
@@ -40,12 +39,38 @@ class Job:
     environment: dict[str, str]  # the fork server has only that of its own start
 
     def file(self, rank: int, what: Literal["result", "error", "stack"]) -> Path:
-        """Where a rank leaves its result (JSON), its traceback or its stack (text)."""
+        """Return the path of a rank's result or `Raised` (both pickled), or of its stack (text)."""
         return self.folder / f"{rank}.{what}"
 
 
+class Raised(NamedTuple):
+    """An exception that a rank raised, as text: its class need not be importable elsewhere.
+
+    Attributes:
+        exception: Name of its class, such as "ValueError", or with its module unless that is `builtins`.
+        message: Its message; "" if it cannot be converted to text.
+        traceback: Its traceback.
+    """
+
+    exception: str
+    message: str
+    traceback: str
+
+    @classmethod
+    def of(cls, error: BaseException) -> Raised:
+        """Describe the exception that is being handled."""
+        kind = type(error)
+        module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+        text = traceback.format_exc()
+        try:
+            message = str(error)
+        except Exception:  # raised by the exception's own __str__; the traceback shows it
+            message = ""
+        return cls(f"{module}{kind.__qualname__}", message, text)
+
+
 def live(rank: int, job: Job) -> None:
-    """The life of a rank's process; does not return."""
+    """Runs a rank's process: joins the group, calls the function, writes its result; does not return."""
     # torch has SIGINT sent when the process that forked this one dies: end at once, even in C code.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.setpgid(0, 0)  # so that a rank's own processes can be killed with it
@@ -63,25 +88,25 @@ def live(rank: int, job: Job) -> None:
     code = 1
     try:
         function, args = pickle.loads(job.payload)  # noqa: S301 - made by the process that started this one
-        # All ranks are on this machine; a network that it may lack must not be looked for.
+        # All ranks are on this machine, which may have no network: use the loopback interface.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
         if not job.device.on_gpu:
             torch.set_num_threads(1)
             cpus = sorted(os.sched_getaffinity(0))
             if job.size > len(cpus):
-                # Ranks that must share a core are not moved about: a collective wakes its thread there.
+                # Pin ranks that must share a core, so that a collective wakes its thread on the same core.
                 os.sched_setaffinity(0, {cpus[rank % len(cpus)]})
         world = World(rank, job.size, rank, job.device, f"file://{job.folder}/store")
         join(world, timedelta(seconds=2 * job.time_limit))
-        result = json.dumps(function(world, *args))
+        result = pickle.dumps(function(world, *args))
         leave(world)
-        job.file(rank, "result").write_text(result)
+        job.file(rank, "result").write_bytes(result)
         code = 0
-    except BaseException:
-        text = traceback.format_exc()
-        job.file(rank, "error").write_text(text)
-        sys.stderr.write(text)
+    except BaseException as error:
+        raised = Raised.of(error)
+        job.file(rank, "error").write_bytes(pickle.dumps(raised))
+        sys.stderr.write(raised.traceback)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)  # at once: the connections' end tells the other ranks
@@ -90,8 +115,9 @@ def live(rank: int, job: Job) -> None:
 def _die_with_caller() -> None:
     """Has the kernel kill this process's group when the process that called `run` ends, however it ends.
 
-    The parent is the fork server, which lives on; but the caller alone holds the other end of the pipe
-    through which this process got its orders. A signal when that closes needs no GIL, as a thread would.
+    The parent is the fork server, which lives on. But only the caller has the other end of the pipe through
+    which this process was started: the kernel sends SIGKILL when it closes. A thread that watched the pipe
+    would need the GIL.
     """
     caller = multiprocessing.parent_process()
     assert caller is not None

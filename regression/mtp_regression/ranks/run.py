@@ -1,4 +1,4 @@
-"""Runs a function on the ranks of a torch.distributed process group, one process a rank, on this machine.
+"""Runs a function on the ranks of a torch.distributed process group: one process per rank, on this machine.
 
 On the CPU the ranks are forked from a server that has imported the heavy modules once; on GPUs each rank is a
 fresh interpreter, because CUDA cannot be used after a fork.
@@ -6,7 +6,6 @@ fresh interpreter, because CUDA cannot be used after a fork.
 
 from __future__ import annotations
 
-import json
 import linecache
 import multiprocessing
 import os
@@ -25,7 +24,7 @@ import torch.multiprocessing
 
 from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.fork_server import PreloadError, starting, warm
-from mtp_regression.ranks.process import Job, live
+from mtp_regression.ranks.process import Job, Raised, live
 from mtp_regression.ranks.world import World
 
 if TYPE_CHECKING:
@@ -36,7 +35,7 @@ __all__ = ["PreloadError", "RankError", "World", "run", "warm"]
 
 Kind = Literal["raised", "died", "timeout"]
 
-# What the other ranks say when one has gone: gloo, the key-value store, NCCL.
+# Errors of the other ranks after one has ended: of gloo, the key-value store, NCCL.
 _ECHO = re.compile(
     r"Connection (closed|reset) by (remote )?peer|Broken pipe|Connection refused"
     r"|ncclRemoteError|remote process exited|NCCL communicator was aborted",
@@ -51,21 +50,23 @@ _FRAME = re.compile(r'File "(?P<file>.+)", line (?P<line>\d+) in ')
 
 
 class RankError(RuntimeError):
-    """A rank failed, and the run with it.
+    """A rank failed, and so did the run.
 
     Attributes:
         rank: The rank that failed first; after a time-out, the first that does not wait for another rank.
         kind: The rank "raised" an exception, "died" without one, or did not end in time ("timeout").
-        traceback: The exception's traceback; the end of the log; the stack.
+        exception: Class of the exception that it raised, as `Raised.exception`; "" if it raised none.
+        message: The exception's message; if it raised none, how the rank ended.
+        traceback: The exception's traceback; if it raised none, the end of the log or the ranks' stacks.
         logs: Every rank's log file, in rank order.
     """
 
-    def __init__(self, headline: str, rank: int, kind: Kind, traceback: str, logs: Sequence[Path]) -> None:
+    def __init__(self, headline: str, rank: int, kind: Kind, raised: Raised, logs: Sequence[Path]) -> None:
         names = "\n".join(f"  rank {number}: {log}" for number, log in enumerate(logs))
-        super().__init__(f"{headline}\n\n{traceback.strip()}\n\nlogs:\n{names}")
+        super().__init__(f"{headline}\n\n{raised.traceback.strip()}\n\nlogs:\n{names}")
         self.rank = rank
         self.kind = kind
-        self.traceback = traceback
+        self.exception, self.message, self.traceback = raised
         self.logs = tuple(logs)
 
 
@@ -80,24 +81,24 @@ def run(
 ) -> list[Any]:
     """Calls `function(world, *args)` on every rank of a new process group.
 
-    Whatever happens, no rank is alive afterwards, nor a process that a rank started. They die with this
-    process, even when it is killed. Ranks have this process's module path, working folder and environment.
+    Afterwards, even on an error, no rank is alive, nor any process that a rank started. They end with this
+    process, even if it is killed. Ranks have this process's module path, working folder and environment.
 
     Args:
-        function: A function of an importable module; its result must be fit for JSON.
+        function: A function of an importable module; its result is pickled, to be taken apart here.
         args: Its arguments; pickled.
         world_size: Number of ranks.
-        time_limit: Seconds the ranks may take; starting the fork server does not count.
-        log_folder: Where each rank's output goes, as `rank0.log` and so on; old logs are replaced.
+        time_limit: Seconds that the ranks may take, without the start of the fork server.
+        log_folder: Folder for each rank's output, `rank0.log` and so on; old logs are replaced.
         preload: Modules that the ranks need; see `warm`.
-        device: Where the ranks keep their tensors.
+        device: The device of the ranks' tensors.
 
     Returns:
         Every rank's result, in rank order.
 
     Raises:
         PreloadError: See `warm`.
-        RankError: A rank failed, or they did not end in time.
+        RankError: A rank failed, or the time limit was reached.
         ValueError: The ranks could not import the function.
     """
     if function.__module__ == "__main__":
@@ -125,9 +126,10 @@ def run(
                 ).processes
             _wait(ranks, job)
         finally:
-            # An interrupt while they start leaves ranks that only the list of children knows.
+            # After an interrupt during the start, some ranks are only in the list of children.
             _kill({*ranks, *multiprocessing.active_children()} - others)
-        return [json.loads(job.file(rank, "result").read_text()) for rank in range(world_size)]
+        results = [job.file(rank, "result").read_bytes() for rank in range(world_size)]
+        return [pickle.loads(result) for result in results]  # noqa: S301 - made by processes started here
 
 
 def _wait(ranks: Sequence[BaseProcess], job: Job) -> None:
@@ -151,12 +153,12 @@ def _wait(ranks: Sequence[BaseProcess], job: Job) -> None:
 
 @dataclass(frozen=True)
 class _Failure:
-    """How one rank ended that should not have."""
+    """How a rank failed."""
 
     rank: int
     kind: Kind
     how: str
-    text: str
+    raised: Raised
     echo: bool  # it only says that another rank has gone
     when: int  # nanoseconds
 
@@ -164,24 +166,25 @@ class _Failure:
     def of(cls, rank: int, exit_code: int | None, job: Job) -> _Failure:
         error = job.file(rank, "error")
         if error.exists():
-            text = error.read_text()
-            return cls(rank, "raised", "raised", text, bool(_ECHO.search(text)), error.stat().st_mtime_ns)
+            raised: Raised = pickle.loads(error.read_bytes())  # noqa: S301 - as a result is
+            echo = bool(_ECHO.search(raised.traceback))
+            return cls(rank, "raised", "raised", raised, echo, error.stat().st_mtime_ns)
         died_of = signal.Signals(-exit_code) if exit_code and exit_code < 0 else None
         how = f"died of {died_of.name}" if died_of else f"left without a result, with exit code {exit_code}"
         lines = job.logs[rank].read_text(errors="replace").splitlines() if job.logs[rank].exists() else []
         tail = "\n".join(lines[-_TAIL_LINES:]) or "(it is empty)"
         # NCCL's watchdog aborts a process whose peer has gone.
         echo = died_of == signal.SIGABRT and bool(_ECHO.search(tail))
-        return cls(rank, "died", how, f"the end of its log:\n{tail}", echo, time.time_ns())
+        said = Raised("", f"rank {rank} of {job.size} {how}", f"the end of its log:\n{tail}")
+        return cls(rank, "died", how, said, echo, time.time_ns())
 
     def error(self, job: Job) -> RankError:
-        return RankError(
-            f"rank {self.rank} of {job.size} {self.how}", self.rank, self.kind, self.text, job.logs
-        )
+        headline = f"rank {self.rank} of {job.size} {self.how}"
+        return RankError(headline, self.rank, self.kind, self.raised, job.logs)
 
 
 def _timed_out(pids: dict[int, int | None], job: Job) -> RankError:
-    """Asks the ranks that still run (rank -> process id) for their stacks, and orders them by suspicion."""
+    """Asks ranks that still run (rank -> process id) for their stacks; names first those that do not wait."""
     for pid in pids.values():
         with suppress(ProcessLookupError):
             os.kill(pid or 0, signal.SIGUSR1)
@@ -205,7 +208,7 @@ def _timed_out(pids: dict[int, int | None], job: Job) -> RankError:
     else:
         headline += "each waited for another rank"
     text = "\n\n".join(f"rank {rank}:\n{stacks[rank].strip() or '(gave no stack)'}" for rank in shown)
-    return RankError(headline, shown[0], "timeout", text, job.logs)
+    return RankError(headline, shown[0], "timeout", Raised("", headline, text), job.logs)
 
 
 def _named(ranks: Sequence[int]) -> str:
@@ -213,7 +216,7 @@ def _named(ranks: Sequence[int]) -> str:
 
 
 def _waits(stack: str) -> bool:
-    """Whether the main thread in a dump of faulthandler waits for other ranks."""
+    """Whether the main thread in a dump of faulthandler is waiting for other ranks."""
     frame = _FRAME.search(stack, max(stack.find("Current thread"), 0))
     if frame is None:
         return False
@@ -224,7 +227,7 @@ def _waits(stack: str) -> bool:
 def _kill(processes: Iterable[BaseProcess]) -> None:
     """Kills processes and their groups, and returns when they are gone."""
     for process in processes:
-        with suppress(ProcessLookupError):  # none left, or it has not made its group yet
+        with suppress(ProcessLookupError):  # the group is empty, or not made yet
             os.killpg(process.pid or 0, signal.SIGKILL)
         process.kill()
     for process in processes:

@@ -1,6 +1,6 @@
 """How a process becomes one rank of a torch.distributed process group.
 
-Three ways in, one description (`World`): ranks started by `ranks.run`, by torchrun, and by Slurm.
+`World` describes a rank, whether it was started by `ranks.run`, by torchrun or by Slurm.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class World:
         rank: From 0 to `size - 1`.
         size: Number of ranks on all nodes.
         local_rank: Rank within the node.
-        device: Where the rank's tensors are, and the backend.
-        rendezvous: Where the ranks meet, as a URL that torch.distributed understands: file, tcp or env.
+        device: The device of the rank's tensors; decides the backend.
+        rendezvous: URL of the rendezvous, as torch.distributed takes it: file://, tcp:// or env://.
     """
 
     rank: int
@@ -45,9 +45,9 @@ class World:
 
     @property
     def gpu(self) -> int:
-        """Index of the rank's GPU among those that it sees: in turns where there are fewer than ranks.
+        """Index of the rank's GPU among those that it sees; round-robin if there are fewer GPUs than ranks.
 
-        A rank may see its own alone (Slurm's `--gpus-per-task`), or share (`Device.CUDA_SHARED`).
+        A rank may see only its own (Slurm's `--gpus-per-task`), or share one (`Device.CUDA_SHARED`).
 
         Raises:
             RuntimeError: The rank sees no GPU.
@@ -61,18 +61,19 @@ class World:
 def external_world(device: Device = Device.CPU, environ: Mapping[str, str] = os.environ) -> World | None:
     """Finds out whether torchrun, or srun with several tasks, started this process as a rank.
 
-    Slurm's step variables are read, not the job's: a batch script, which is no rank, has SLURM_PROCID and
-    SLURM_NTASKS too (srun(1), "OUTPUT ENVIRONMENT VARIABLES").
+    Slurm's variables of the step are read, not those of the job: a batch script is not a rank, and has
+    SLURM_PROCID and SLURM_NTASKS too (srun(1), "OUTPUT ENVIRONMENT VARIABLES").
 
     Args:
-        device: Where the ranks' tensors are to be.
-        environ: The environment to read.
+        device: The device of the ranks' tensors.
+        environ: The environment variables to read.
 
     Returns:
-        This process's place, or None when it is no rank: then `mtp_regression.ranks.run` can start ranks.
+        This rank's place, or None if the process is not a rank: then `mtp_regression.ranks.run` can start
+        ranks.
 
     Raises:
-        ValueError: The environment names a rank but not where the ranks meet.
+        ValueError: The variables name a rank but not the address where the ranks meet.
     """
     if "RANK" in environ:
         missing = [name for name in _TORCHRUN if name not in environ]
@@ -92,7 +93,7 @@ def external_world(device: Device = Device.CPU, environ: Mapping[str, str] = os.
 
 
 def _slurm_rendezvous(environ: Mapping[str, str]) -> str:
-    """Where the tasks of a Slurm step meet; derived where MASTER_ADDR and MASTER_PORT are not set."""
+    """URL of the rendezvous of a Slurm step; derived from its ids without MASTER_ADDR and MASTER_PORT."""
     if int(environ["SLURM_STEP_NUM_NODES"]) > 1 and not {"MASTER_ADDR", "MASTER_PORT"} <= environ.keys():
         raise ValueError(
             "a Slurm step on several nodes needs MASTER_ADDR and MASTER_PORT; before srun:\n"
@@ -110,7 +111,7 @@ def _slurm_rendezvous(environ: Mapping[str, str]) -> str:
 def _store(world: World, timeout: timedelta) -> Any:
     """The ranks' key-value store, one for the life of the process.
 
-    One a group would not do: a fast rank would find the previous group's, still open, at the same address.
+    With one per group, a fast rank would find the previous group's, still open, at the same address.
     """
     store, _, _ = next(dist.rendezvous(world.rendezvous, world.rank, world.size, timeout=timeout))
     return store
@@ -121,15 +122,15 @@ def join(world: World, timeout: timedelta = timedelta(minutes=30)) -> None:
 
     Args:
         world: This process's place.
-        timeout: How long the rendezvous and each collective wait for the other ranks.
+        timeout: Of the rendezvous and of each collective.
     """
-    # Megatron takes LOCAL_RANK for the index of the rank's GPU.
+    # Megatron uses LOCAL_RANK as the index of the rank's GPU.
     local_rank = world.gpu if world.device.on_gpu else world.local_rank
     os.environ.update(world.device.environment)
     os.environ.update(RANK=str(world.rank), WORLD_SIZE=str(world.size), LOCAL_RANK=str(local_rank))
     if world.device.on_gpu:
         torch.cuda.set_device(world.gpu)
-    # The store outlives the group, whose keys must not meet the previous group's.
+    # The store outlives the group; a prefix keeps each group's keys apart.
     store = dist.PrefixStore(f"join{next(_joins)}", _store(world, timeout))
     dist.init_process_group(
         world.device.backend, store=store, rank=world.rank, world_size=world.size, timeout=timeout
@@ -137,7 +138,7 @@ def join(world: World, timeout: timedelta = timedelta(minutes=30)) -> None:
 
 
 def leave(world: World) -> None:
-    """Waits for all ranks, so that none sees a connection end too early, and destroys the process groups."""
+    """Waits for all ranks, so that no connection closes too early, and destroys the process groups."""
     if dist.is_initialized():
         dist.barrier(device_ids=[world.gpu] if world.device is Device.CUDA else None)
         dist.destroy_process_group()
@@ -147,13 +148,14 @@ def leave(world: World) -> None:
 def joined(world: World) -> Iterator[None]:
     """Makes this process a rank of `world` for the length of a `with` block.
 
-    For processes that torchrun or Slurm started; may be entered any number of times, by every rank alike.
+    For processes that torchrun or Slurm started. It can be entered any number of times, but by all ranks
+    together.
     """
     join(world)
     try:
         yield
     except BaseException:
-        # No barrier here: the other ranks may never come to it.
+        # No barrier here: the other ranks may never reach it.
         if dist.is_initialized():
             dist.destroy_process_group()
         raise

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
 
 from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.ranks.parallel import Parallel
-
-_ABOUT = "about.json"
 
 
 class Stage(StrEnum):
@@ -48,16 +44,6 @@ class About:
     release: str
     engine: str
 
-    @classmethod
-    def read(cls, folder: Path) -> About | None:
-        """Read what rank 0 wrote, or None if it came to nothing."""
-        path = folder / _ABOUT
-        return cls(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
-
-    def write(self, folder: Path) -> None:
-        """Leave this behind in a folder."""
-        (folder / _ABOUT).write_text(json.dumps(asdict(self)), encoding="utf-8")
-
 
 @dataclass
 class Outcome:
@@ -77,26 +63,35 @@ class Outcome:
     seconds: float = 0.0
     peak_gpu_bytes: int = 0
 
-    @classmethod
-    def read(cls, folder: Path, stage: Stage, rank: int) -> Outcome | None:
-        """Read what a rank left behind, or None if it did not end the stage."""
-        path = _outcome_path(folder, stage, rank)
-        if not path.exists():
-            return None
-        fields: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        fields["findings"] = [
-            Finding(found["tensor"], Verdict(found["verdict"]), found["detail"])
-            for found in fields["findings"]
-        ]
-        return cls(**fields)
 
-    def write(self, folder: Path, stage: Stage, rank: int) -> None:
-        """Leave this behind in a folder."""
-        _outcome_path(folder, stage, rank).write_text(json.dumps(asdict(self)), encoding="utf-8")
+@dataclass(frozen=True)
+class Crash:
+    """Why a stage did not end.
 
+    Attributes:
+        stage: The stage.
+        rank: The rank that failed first; after a time-out, the first that did not wait for another rank.
+        kind: "raised" an exception, "died" without one, or "timeout".
+        exception: Name of the exception's class, with its module; empty without one.
+        message: What the exception says; without one, in a sentence how the rank ended.
+        refused: Whether the exception is the bridge's refusal of the checkpoint, before anything was loaded.
+        text: All that is known: the traceback, the end of the log or the stacks, and where the logs are.
+    """
 
-def _outcome_path(folder: Path, stage: Stage, rank: int) -> Path:
-    return folder / f"{stage}.rank{rank}.json"
+    stage: Stage
+    rank: int
+    kind: str
+    exception: str
+    message: str
+    refused: bool
+    text: str
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the stage, and every export that needed it, comes to."""
+        if self.refused:
+            return Verdict.REFUSED
+        return Verdict.CRASH_IMPORT if self.stage is Stage.LOAD else Verdict.CRASH_EXPORT
 
 
 @dataclass(frozen=True)
@@ -105,18 +100,23 @@ class Case:
 
     Attributes:
         adapter: See `adapters.protocol.find`.
-        checkpoint: The checkpoint's folder; its name is the checkpoint's name.
+        checkpoint: The checkpoint's folder.
         parallel: The parallel layout.
+        name: The checkpoint's name, by which the report knows it; empty takes the folder's.
     """
 
     adapter: str
     checkpoint: Path
     parallel: Parallel
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or self.checkpoint.name)
 
     @property
     def folder_name(self) -> str:
         """A folder for the case, relative to the run's."""
-        return f"{self.checkpoint.name}/{str(self.parallel).replace(' ', '-')}"
+        return f"{self.name}/{str(self.parallel).replace(' ', '-')}"
 
 
 @dataclass
@@ -126,22 +126,13 @@ class Evidence:
     Attributes:
         about: Which bridge it was; None if no rank came so far.
         outcomes: Every rank's outcome of each stage that all of them ended.
-        crashes: Why the others did not end.
+        crashes: Of each export that did not end, why: itself, or the load before it.
         seconds: What the case took, from the start of its ranks to the end.
         logs: The ranks' logs.
     """
 
     about: About | None = None
     outcomes: dict[Stage, list[Outcome]] = field(default_factory=dict)
-    crashes: dict[Stage, str] = field(default_factory=dict)
+    crashes: dict[Stage, Crash] = field(default_factory=dict)
     seconds: float = 0.0
     logs: Sequence[Path] = ()
-
-    def read(self, folder: Path, ranks: int) -> None:
-        """Take in what the ranks wrote into a folder."""
-        self.about = About.read(folder) or self.about
-        for stage in Stage:
-            outcomes = [Outcome.read(folder, stage, rank) for rank in range(ranks)]
-            ended = [outcome for outcome in outcomes if outcome is not None]
-            if len(ended) == ranks:
-                self.outcomes[stage] = ended

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mtp_regression.roundtrip.judge import SCHEMA
+
 _COMPARED = ("verdict", "declared", "compared", "tensors", "stale")
 """What two runs of one cell agree in: not times, engines, errors' texts or warnings."""
 
@@ -15,15 +17,16 @@ def read_report(path: Path) -> dict[str, Any]:
     """Read a report that `mtpkit roundtrip` has written.
 
     Raises:
-        ValueError: There is none, or it is something else.
+        ValueError: There is none, or it is something else, or of another schema.
     """
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        if report["schema"] == 1 and isinstance(report["cases"], list):
-            return dict(report)
+        schema = report["schema"]
     except (OSError, ValueError, KeyError, TypeError):
-        pass
-    raise ValueError(f"{path} is no report of a round trip")
+        raise ValueError(f"{path} is no report of a round trip") from None
+    if schema != SCHEMA or not isinstance(report.get("records"), list):
+        raise ValueError(f"{path} is a report of schema {schema}, and not {SCHEMA}: run it anew")
+    return dict(report)
 
 
 def compare_reports(report: Mapping[str, Any], earlier: Mapping[str, Any]) -> Iterator[str]:
@@ -36,8 +39,8 @@ def compare_reports(report: Mapping[str, Any], earlier: Mapping[str, Any]) -> It
     Yields:
         A line for each record that differs; a line for each cell that the earlier report lacks.
     """
-    known = {_key(record): record for record in earlier["cases"]}
-    for record in report["cases"]:
+    known = {_key(record): record for record in earlier["records"]}
+    for record in report["records"]:
         key = _key(record)
         if key not in known:
             yield f"{', '.join(key)}: not there"

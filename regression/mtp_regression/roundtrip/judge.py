@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from typing import Any
 
 from mtp_regression.comparison.tensors import read_folder
 from mtp_regression.comparison.verdicts import Finding, Verdict, worst
 from mtp_regression.ranks.devices import Device
-from mtp_regression.roundtrip.case import EXPORTS, About, Case, Evidence, Outcome, Stage
+from mtp_regression.roundtrip.case import EXPORTS, About, Case, Crash, Evidence, Outcome, Stage
 from mtp_regression.roundtrip.declared import DeclaredException, sort_findings
+
+SCHEMA = 2
+"""Version of the report, as `docs/report.md` describes it."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ class Record:
     peak_gpu_bytes: int = 0
     tensors: list[Finding] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
-    error: str = ""
+    crash: Crash | None = None
     warnings: list[str] = field(default_factory=list)
     logs: list[str] = field(default_factory=list)
 
@@ -57,7 +60,7 @@ def judge(case: Case, evidence: Evidence, exceptions: Sequence[DeclaredException
     common: dict[str, Any] = {
         "bridge": f"{about.bridge} {about.release}",
         "engine": about.engine,
-        "checkpoint": case.checkpoint.name,
+        "checkpoint": case.name,
         "parallel": str(case.parallel),
         "ranks": case.parallel.ranks,
         "case_seconds": evidence.seconds,
@@ -68,14 +71,13 @@ def judge(case: Case, evidence: Evidence, exceptions: Sequence[DeclaredException
     records = []
     for export in EXPORTS:
         if export not in evidence.outcomes:
-            crash = Verdict.CRASH_EXPORT if loaded else Verdict.CRASH_IMPORT
-            error = evidence.crashes[export]
+            crash = evidence.crashes[export]
             records.append(
-                Record(**common, export=export, verdict=crash, declared=0, seconds=0.0, error=error)
+                Record(**common, export=export, verdict=crash.verdict, declared=0, seconds=0.0, crash=crash)
             )
             continue
         outcomes = evidence.outcomes[export]
-        findings = _merge(outcomes, by_rank=export is Stage.NATIVE)
+        findings = merge(outcomes, by_rank=export is Stage.NATIVE)
         applying = [
             entry
             for entry in exceptions
@@ -108,14 +110,14 @@ def report_of(
 ) -> dict[str, Any]:
     """Make the JSON report of a run; `docs/report.md` describes it."""
     return {
-        "schema": 1,
+        "schema": SCHEMA,
         "kit": metadata.version("mtp-bridge-kit"),
         "device": device,
         "import_seconds": round(import_seconds, 3),
         "seconds": round(seconds, 3),
         "passed": bool(records) and all(record.passed for record in records),
         "not_run": list(not_run),
-        "cases": [_plain(record) for record in records],
+        "records": [_plain(record) for record in records],
     }
 
 
@@ -125,12 +127,13 @@ def _plain(record: Record) -> dict[str, Any]:
     return plain
 
 
-def _merge(outcomes: Iterable[Outcome], *, by_rank: bool) -> list[Finding]:
+def merge(outcomes: Iterable[Outcome], *, by_rank: bool) -> list[Finding]:
     """Merge the ranks' findings; every rank has parameters of its own, but exports the same tensors."""
-    findings: dict[str, Finding] = {}
+    findings: dict[tuple[int, int, str], Finding] = {}
     for rank, outcome in enumerate(outcomes):
         for found in outcome.findings:
-            name = f"rank{rank}/{found.tensor}" if by_rank else found.tensor
-            if name not in findings or found.verdict.severity > findings[name].verdict.severity:
-                findings[name] = Finding(name, found.verdict, found.detail)
-    return [findings[name] for name in sorted(findings)]
+            found = replace(found, rank=rank) if by_rank else found
+            known = findings.setdefault(found.order, found)
+            if found.verdict.severity > known.verdict.severity:
+                findings[found.order] = found
+    return [findings[order] for order in sorted(findings)]

@@ -9,11 +9,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mtp_regression.adapters.protocol import AdapterError, problem_of
 from mtp_regression.ranks import run as ranks
 from mtp_regression.ranks.devices import Device
+from mtp_regression.ranks.fork_server import call
 from mtp_regression.ranks.world import World, joined
-from mtp_regression.roundtrip.case import EXPORTS, Case, Evidence, Stage
+from mtp_regression.roundtrip.case import EXPORTS, Case, Crash, Evidence, Stage
 from mtp_regression.roundtrip.stages import run_stages
+from mtp_regression.roundtrip.traces import refused, take_in
 
 Launch = Callable[[Case, Sequence[Stage], Path, Path], None]
 """Takes every rank of a case through stages: case, stages, folder of the outcomes, folder of the logs.
@@ -42,24 +45,39 @@ def run_case(case: Case, launch: Launch, logs: Path) -> Evidence:
     evidence = Evidence()
     pending = list(EXPORTS)
     while pending:
-        error = ""
-        with tempfile.TemporaryDirectory(prefix="mtp-roundtrip-") as folder:
+        failure: ranks.RankError | None = None
+        with tempfile.TemporaryDirectory(prefix="mtp-roundtrip-") as name:
+            folder = Path(name)
             try:
-                launch(case, pending, Path(folder), log_folder)
-            except ranks.RankError as failure:
-                error = str(failure)
-            evidence.read(Path(folder), case.parallel.ranks)
-        pending = [stage for stage in pending if stage not in evidence.outcomes]
-        if pending and not error:
-            raise RuntimeError(f"{case}: the ranks ended well, yet {pending[0]} has no outcome")
-        if pending and Stage.LOAD not in evidence.outcomes:
-            evidence.crashes = dict.fromkeys(pending, error)
-            pending = []
-        elif pending:
-            evidence.crashes[pending.pop(0)] = error
+                launch(case, pending, folder, log_folder)
+            except ranks.RankError as error:
+                failure = error
+            take_in(evidence, folder, case.parallel.ranks)
+            pending = [stage for stage in pending if stage not in evidence.outcomes]
+            if not pending:
+                break
+            if failure is None:
+                raise RuntimeError(f"{case}: the ranks ended well, yet {pending[0]} has no outcome")
+            if Stage.LOAD not in evidence.outcomes:
+                evidence.crashes = dict.fromkeys(pending, _crash(Stage.LOAD, failure, folder))
+                break
+            export = pending.pop(0)
+            evidence.crashes[export] = _crash(export, failure, folder)
     evidence.seconds = time.perf_counter() - start
     evidence.logs = sorted(log_folder.glob("*.log"))
     return evidence
+
+
+def _crash(stage: Stage, failure: ranks.RankError, folder: Path) -> Crash:
+    return Crash(
+        stage=stage,
+        rank=failure.rank,
+        kind=failure.kind,
+        exception=failure.exception,
+        message=failure.message,
+        refused=stage is Stage.LOAD and refused(folder, failure.rank),
+        text=str(failure),
+    )
 
 
 @dataclass(frozen=True)
@@ -75,14 +93,26 @@ class StartedRanks:
     device: Device = Device.CPU
 
     def warm(self, adapter: str) -> float:
-        """Import a bridge for all ranks to come; returns the seconds it took (0 where it cannot help)."""
-        return 0.0 if self.device.on_gpu else ranks.warm(_modules(adapter))
+        """Import a bridge for all ranks to come, and look at the adapter's class.
+
+        Returns:
+            Seconds that the import took: 0 on GPUs, where every rank imports it itself.
+
+        Raises:
+            AdapterError: There is no such class, or it lacks a method.
+            PreloadError: The bridge cannot be imported.
+        """
+        seconds = 0.0 if self.device.on_gpu else ranks.warm(_modules(adapter))
+        problem = call(problem_of, adapter, device=self.device)
+        if problem:
+            raise AdapterError(problem)
+        return seconds
 
     def __call__(self, case: Case, stages: Sequence[Stage], folder: Path, logs: Path) -> None:
         """Run a case's stages; see `Launch`."""
         ranks.run(
             run_stages,
-            *_arguments(case, stages, folder),
+            *(case, stages, folder),
             world_size=case.parallel.ranks,
             time_limit=self.time_limit,
             log_folder=logs,
@@ -100,17 +130,7 @@ def run_as_rank(world: World, case: Case, folder: Path) -> None:
         folder: Where the ranks leave their outcomes; on a file system that all of them share.
     """
     with joined(world):
-        run_stages(world, *_arguments(case, list(Stage), folder))
-
-
-def _arguments(case: Case, stages: Sequence[Stage], folder: Path) -> tuple[str, str, str, list[str], str]:
-    return (
-        case.adapter,
-        str(case.checkpoint),
-        str(case.parallel),
-        [str(stage) for stage in stages],
-        str(folder),
-    )
+        run_stages(world, case, EXPORTS, folder)
 
 
 def _modules(adapter: str) -> list[str]:

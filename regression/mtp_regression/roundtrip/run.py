@@ -7,7 +7,8 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mtp_checkpoint.errors import CheckpointError
 from mtp_fixtures import CheckpointSpec, preset
+from mtp_regression.adapters.protocol import AdapterError, find
 from mtp_regression.comparison.tensors import read_folder
 from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.parallel import GRID, Parallel
@@ -30,6 +32,7 @@ from mtp_regression.roundtrip.differences import compare_reports, read_report
 from mtp_regression.roundtrip.judge import Record, judge, report_of
 from mtp_regression.roundtrip.launch import StartedRanks, run_as_rank, run_case
 from mtp_regression.roundtrip.terminal import cell_text, show
+from mtp_regression.roundtrip.traces import take_in
 
 MAIN_JOB = ("qwen3.5-35b-a3b", "qwen3.6-35b-a3b")
 """Presets whose tiny checkpoints are taken when none is named: MTP experts per expert, and packed."""
@@ -39,13 +42,13 @@ class CannotRunError(RuntimeError):
     """The run cannot take place; the message says what it needs."""
 
 
-def run(
+def round_trips(
     *,
     checkpoints: Sequence[Path],
-    parallels: Sequence[str],
+    parallels: Sequence[Parallel],
     adapter: str,
     device: Device,
-    time_limit: float,
+    time_limit: float | None,
     report_path: Path,
     console: Console,
     compare_path: Path | None = None,
@@ -57,7 +60,7 @@ def run(
         parallels: Parallel layouts; none takes the grid (what of it the ranks or GPUs allow).
         adapter: See `adapters.protocol.find`.
         device: Where the ranks keep their tensors.
-        time_limit: Seconds a case may take.
+        time_limit: Seconds a case may take; None takes 120. Ranks that torchrun or Slurm started have none.
         report_path: Where the JSON report goes; the ranks' logs go beside it.
         console: Where progress and table are printed.
         compare_path: An earlier report, whose verdicts those of the same cells must equal.
@@ -66,32 +69,39 @@ def run(
         The report; None on a rank other than the first, where torchrun or Slurm started the ranks.
 
     Raises:
-        CannotRunError: No GPU, no bridge, or a checkpoint, a parallel layout or an earlier report that cannot
-            be read.
+        CannotRunError: No GPU, no bridge, or a checkpoint or an earlier report that cannot be read; a
+            checkpoint or parallel layout that is given twice; or a time limit that would be ignored.
     """
     # Every name of a model is a folder here; nothing is to be looked up elsewhere.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
         world = external_world(device)
-        layouts = [Parallel.parse(text) for text in parallels] or list(GRID)
+        if world is not None and time_limit is not None:
+            raise ValueError("a time limit has no effect on ranks that torchrun or Slurm has started")
+        _once(map(str, parallels), "parallel layout")
+        _once((str(checkpoint.resolve()) for checkpoint in checkpoints), "checkpoint")
         for checkpoint in checkpoints:
             read_folder(checkpoint)
         earlier = compare_path and read_report(compare_path)
     except (CheckpointError, ValueError) as error:
         raise CannotRunError(str(error)) from None
-    chosen = [layout for layout in layouts if _fits(layout, device, world)]
-    not_run = [str(layout) for layout in layouts if layout not in chosen]
+    wanted = parallels or GRID
+    chosen = [parallel for parallel in wanted if _fits(parallel, device, world)]
+    not_run = [str(parallel) for parallel in wanted if parallel not in chosen]
     if not chosen or (parallels and not_run):
         raise CannotRunError(f"there are not the ranks or GPUs for {', '.join(not_run)}")
     with _folders(checkpoints) as folders:
-        cases = [Case(adapter, folder, layout) for folder in folders for layout in chosen]
+        cases = [
+            Case(adapter, folder, parallel, name) for name, folder in folders.items() for parallel in chosen
+        ]
         try:
             ran: _Ran | None
             if world is not None:
+                find(adapter)
                 ran = _run_in_world(world, cases, report_path)
             else:
-                ran = _run_started(cases, StartedRanks(time_limit, device), report_path, console)
-        except PreloadError as error:
+                ran = _run_started(cases, StartedRanks(time_limit or 120.0, device), report_path, console)
+        except (AdapterError, PreloadError) as error:
             raise CannotRunError(str(error)) from None
     if ran is None:
         return None
@@ -114,25 +124,46 @@ def run(
     return report
 
 
-def _fits(layout: Parallel, device: Device, world: World | None) -> bool:
+def _fits(parallel: Parallel, device: Device, world: World | None) -> bool:
     if world is not None:
-        return layout.ranks == world.size
+        return parallel.ranks == world.size
     if not device.on_gpu:
         return True
     gpus: int = torch.cuda.device_count()
     if not gpus:
         raise CannotRunError(f"device {device} needs a GPU, and there is none; run it with --device cpu")
-    return device is Device.CUDA_SHARED or layout.ranks <= gpus
+    return device is Device.CUDA_SHARED or parallel.ranks <= gpus
 
 
 @contextmanager
-def _folders(checkpoints: Sequence[Path]) -> Iterator[list[Path]]:
-    """Give the checkpoints' folders; made for the run if none are named."""
+def _folders(checkpoints: Sequence[Path]) -> Iterator[dict[str, Path]]:
+    """Give the checkpoints' folders by name; made for the run if none are named."""
     if checkpoints:
-        yield [checkpoint.resolve() for checkpoint in checkpoints]
+        yield named([checkpoint.resolve() for checkpoint in checkpoints])
         return
     with tempfile.TemporaryDirectory(prefix="mtp-checkpoints-") as scratch:
-        yield [CheckpointSpec(preset(name)).write(Path(scratch, name)) for name in MAIN_JOB]
+        yield {name: CheckpointSpec(preset(name)).write(Path(scratch, name)) for name in MAIN_JOB}
+
+
+def named(folders: Sequence[Path]) -> dict[str, Path]:
+    """Name folders by the last parts of their paths, as few as tell them all apart.
+
+    Args:
+        folders: Absolute paths, all different.
+    """
+    parts = [folder.relative_to(folder.anchor).parts for folder in folders]
+    names: list[str] = []
+    for count in range(1, max(map(len, parts)) + 1):
+        names = ["/".join(of[-count:]) for of in parts]
+        if len(set(names)) == len(names):
+            break
+    return dict(zip(names, folders, strict=True))
+
+
+def _once(words: Iterable[str], what: str) -> None:
+    twice = [word for word, count in Counter(words).items() if count > 1]
+    if twice:
+        raise ValueError(f"{what} given twice: {', '.join(twice)}")
 
 
 @dataclass(frozen=True)
@@ -158,11 +189,11 @@ def _run_started(cases: Sequence[Case], launch: StartedRanks, report_path: Path,
     with progress:
         task = progress.add_task("cells", total=len(cases))
         for case in cases:
-            progress.update(task, description=f"{case.checkpoint.name}, {case.parallel}")
+            progress.update(task, description=f"{case.name}, {case.parallel}")
             cell = judge(case, run_case(case, launch, report_path.parent / "logs"), declared)
             found += cell
             summary = cell_text(cell).replace("\n", ", ")
-            progress.console.print(f"{case.checkpoint.name}, {case.parallel}: {summary}", highlight=False)
+            progress.console.print(f"{case.name}, {case.parallel}: {summary}", highlight=False)
             progress.advance(task)
     seconds = time.perf_counter() - start
     return _Ran(found, import_seconds, seconds)
@@ -187,7 +218,7 @@ def _run_in_world(world: World, cases: Sequence[Case], report_path: Path) -> _Ra
         run_as_rank(world, case, folder)
         if world.rank == 0:
             evidence = Evidence(seconds=time.perf_counter() - case_start)
-            evidence.read(folder, world.size)
+            take_in(evidence, folder, world.size)
             found += judge(case, evidence, declared)
     if world.rank != 0:
         return None

@@ -73,13 +73,13 @@ def findings(records: Sequence[Record]) -> Iterator[str]:
             continue
         yield f"{record.checkpoint}, {record.parallel}, {record.export}: {record.verdict}"
         graver = [found for found in record.tensors if found.verdict is record.verdict]
-        yield from _first(f"  {found.tensor}: {found.detail or found.verdict}" for found in graver)
+        yield from _first(f"  {found}" for found in graver)
         yield from _first(f"  stale exception: {stale}" for stale in record.stale)
-        if record.error and record.error == told:
+        if record.crash and record.crash.text == told:
             yield "  for the same reason"
-        elif record.error:
-            yield from (f"  {line}" for line in record.error.splitlines())
-            told = record.error
+        elif record.crash:
+            yield from (f"  {line}" for line in record.crash.text.splitlines())
+            told = record.crash.text
         yield from _first(f"  the bridge warned: {warning}" for warning in record.warnings)
 
 

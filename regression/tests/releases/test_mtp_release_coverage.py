@@ -8,13 +8,13 @@ from typer.testing import CliRunner
 
 from mtp_regression.commands.app import app
 
-pytestmark = pytest.mark.xdist_group("megatron")
+pytestmark = pytest.mark.megatron
 
 EXPERTS = "language_model.mtp.layers.0.mtp_model_layer.mlp.experts"
 
 
 def coverage(preset_name: str, *options: str) -> tuple[int, dict[str, Any]]:
-    command = ["coverage", preset_name, "--scale", "tiny", "--ep", "2", *options, "--json"]
+    command = ["coverage", preset_name, "--scale", "tiny", "--parallel", "ep2", *options, "--json"]
     result = CliRunner().invoke(app, command, catch_exceptions=False)
     assert result.stdout, result.stderr
     return result.exit_code, json.loads(result.stdout)

@@ -27,11 +27,11 @@ from mtp_regression.roundtrip.case import Case
 from mtp_regression.roundtrip.launch import StartedRanks, run_case
 
 CHECKPOINT = "qwen3.6-35b-a3b"
-PARALLELS = ("ep2", "ep8")
+PARALLELS = (Parallel(ep=2), Parallel(ep=8))
 TIMES = 3
 
 
-def main(parallels: Sequence[str]) -> None:
+def main(parallels: Sequence[Parallel]) -> None:
     """Print a table: a row a parallel layout, seconds each way, and their ratio."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     launch = StartedRanks()
@@ -41,7 +41,7 @@ def main(parallels: Sequence[str]) -> None:
         table.add_column(column, justify="left" if column == "parallel" else "right")
     with tempfile.TemporaryDirectory(prefix="mtp-bench-") as scratch:
         folder = CheckpointSpec(preset(CHECKPOINT)).write(Path(scratch, CHECKPOINT))
-        for parallel in map(Parallel.parse, parallels):
+        for parallel in parallels:
             case = Case(MEGATRON_BRIDGE, folder, parallel)
             here = statistics.median(
                 run_case(case, launch, Path(scratch, "logs")).seconds for _ in range(TIMES)

@@ -21,7 +21,7 @@ from typing import Any
 from rich.console import Console
 
 from mtp_regression.comparison.verdicts import Verdict
-from mtp_regression.roundtrip.case import Case
+from mtp_regression.roundtrip.case import Case, Crash
 from mtp_regression.roundtrip.declared import declared_exceptions
 from mtp_regression.roundtrip.judge import Record, judge
 from mtp_regression.roundtrip.launch import StartedRanks, run_case
@@ -29,9 +29,6 @@ from mtp_regression.scenarios import SCENARIOS, Scenario
 
 KNOWN = Path(__file__).with_name("known")
 UPSTREAM, PATCHED = "upstream", "patched"
-REFUSED = "refused"
-_ERROR = re.compile(r"^\s*((?:\w+\.)*\w*(?:Error|Exception)): (.*)$", re.MULTILINE)
-
 _FINDINGS = {scenario.name: scenario.findings for scenario in SCENARIOS}
 
 Row = dict[str, dict[str, str]]
@@ -80,7 +77,7 @@ def _run(scenarios: Sequence[Scenario]) -> Iterator[tuple[str, Row]]:
             checkpoint = scenario.write(Path(scratch, str(number)))
             row: Row = {}
             for column in (UPSTREAM, PATCHED):
-                case = Case(scenario.use.adapter(patched=column == PATCHED), checkpoint, scenario.layout)
+                case = Case(scenario.use.adapter(patched=column == PATCHED), checkpoint, scenario.parallel)
                 evidence = run_case(case, launch, Path(scratch, "logs"))
                 row[column] = outcome(judge(case, evidence, declared))
             console.print(f"{scenario.name}: {row[UPSTREAM]['outcome']}; patched {row[PATCHED]['outcome']}")
@@ -94,22 +91,15 @@ def outcome(found: Sequence[Record]) -> dict[str, str]:
         found: Its records: native, stream, saved.
 
     Returns:
-        "outcome": one verdict for all exports, or one each; "refused" for the patch's own error. "cause": the
-        error, or how many tensors have which verdict, and the number of warnings.
+        "outcome": one verdict for all exports, or one each. "cause": the error, or how many tensors have
+        which verdict, and the number of warnings.
     """
     verdicts = [str(record.verdict) for record in found]
-    errors = [error for record in found if (error := _error(record.error))]
-    if (
-        verdicts[0] == Verdict.CRASH_IMPORT
-        and errors
-        and errors[0].startswith(("LayoutError", "IncompleteLoadError"))
-    ):
-        verdicts = [REFUSED]
     text = verdicts[0] if len(set(verdicts)) == 1 else " / ".join(verdicts)
     declared = max(record.declared for record in found)
     if declared:
         text += f", {declared} declared"
-    causes = list(dict.fromkeys(errors))
+    causes = list(dict.fromkeys(_cause(record.crash) for record in found if record.crash))
     for record in found:
         counts = Counter(str(finding.verdict) for finding in record.tensors)
         if counts and record.verdict is not Verdict.EXACT:
@@ -119,17 +109,10 @@ def outcome(found: Sequence[Record]) -> dict[str, str]:
     return {"outcome": text, "cause": "; ".join(causes)}
 
 
-def _error(text: str) -> str:
-    """Return the last exception that a traceback names, without what differs from run to run.
-
-    Ranks that wait for each other in vain name none: then it is what was said of them.
-    """
-    named = _ERROR.findall(text)
-    if not named:
-        return text.strip().partition("\n")[0]
-    kind, message = named[-1]
-    message = re.sub(r"/\S*/mtp-\S+", "CHECKPOINT", message)
-    return f"{kind.rpartition('.')[2]}: {message[:160]}"
+def _cause(crash: Crash) -> str:
+    """Name a crash's exception, or how the rank ended, without what differs from run to run."""
+    message = re.sub(r"/\S*/mtp-\S+", "CHECKPOINT", crash.message.partition("\n")[0])
+    return f"{crash.exception.rpartition('.')[2]}: {message[:160]}" if crash.exception else message
 
 
 def _differences(known: dict[str, Any], rows: dict[str, Row]) -> Iterator[str]:
@@ -143,6 +126,6 @@ def _not_exact(rows: dict[str, Row]) -> Iterator[str]:
     """Say where the patched bridge is not exact, or does not refuse a fault."""
     faulty = {scenario.name for scenario in SCENARIOS if scenario.fault}
     for name, row in rows.items():
-        wanted = REFUSED if name in faulty else "exact"
+        wanted = Verdict.REFUSED if name in faulty else Verdict.EXACT
         if row[PATCHED]["outcome"] != wanted:
             yield f"{name}, patched: {row[PATCHED]['outcome']}, not {wanted}: {row[PATCHED]['cause']}"

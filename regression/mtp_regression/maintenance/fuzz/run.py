@@ -87,7 +87,7 @@ def fuzz(name: str, seeds: Path, scratch: Path, seconds: int) -> Outcome:
     return Outcome(name, max(counts, default=0), len(list(seeds.iterdir())), failures, bad)
 
 
-def run(names: list[str], seconds: int, jobs: int) -> int:
+def fuzz_all(names: list[str], seconds: int, jobs: int) -> int:
     """Fuzz the readers, print a line each, write the report; returns 1 if one failed."""
     with tempfile.TemporaryDirectory(prefix="mtp-fuzz-") as scratch:
         seeds = Path(scratch, "seeds")

@@ -112,7 +112,7 @@ class Check:
         differences: list[str] = []
         for step in ("one-rank", "shared-gpu"):
             if step in self.reports:
-                compared += len(self.reports[step]["cases"])
+                compared += len(self.reports[step]["records"])
                 differences += compare_reports(self.reports[step], self.reports["cpu"])
         if differences or not compared:
             first = differences[0] if differences else "no cell ran on a GPU"
@@ -151,7 +151,7 @@ class Check:
             if path.exists():
                 self.reports[step] = json.loads(path.read_text(encoding="utf-8"))
         report = self.reports[step]
-        cells = {(case["checkpoint"], case["parallel"]) for case in report["cases"]}
+        cells = {(record["checkpoint"], record["parallel"]) for record in report["records"]}
         return f"{len(cells)} cells exact in {report['seconds']:.0f} s"
 
     def _mtpkit(self, step: str, *words: str) -> str:

@@ -38,7 +38,7 @@ def cells(reports: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, ...]]
     """
     for step, report in reports.items():
         grouped: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-        for record in report["cases"]:
+        for record in report["records"]:
             grouped.setdefault((record["checkpoint"], record["parallel"]), []).append(record)
         for (checkpoint, parallel), records in grouped.items():
             peak = max(record["peak_gpu_bytes"] for record in records)

@@ -39,7 +39,7 @@ def presets() -> list[Preset]:
     return [candidate for candidate in PRESETS.values() if not candidate.quantized]
 
 
-def layouts(model: Preset, grid: Iterable[Parallel] = GRID) -> list[Parallel]:
+def parallels_of(model: Preset, grid: Iterable[Parallel] = GRID) -> list[Parallel]:
     """Return the parallel layouts that a model can have: a dense one has no experts to share."""
     return [parallel for parallel in grid if model.is_moe or parallel.ep == parallel.etp == 1]
 
@@ -56,19 +56,19 @@ def describe(name: str, parameter: Any) -> Parameter:
     }
 
 
-def parameters_of_rank(world: World, checkpoint: str, parallel: str) -> dict[str, Any]:
+def parameters_of_rank(world: World, checkpoint: Path, parallel: Parallel) -> dict[str, Any]:
     """Load a checkpoint on a rank; return "bridge", "engine" and the rank's "parameters"."""
     del world
     bridge = find(MEGATRON_BRIDGE)()
     try:
-        bridge.load(Path(checkpoint), Parallel.parse(parallel))
+        bridge.load(checkpoint, parallel)
         found = [describe(name, parameter) for name, parameter in bridge.parameters()]
     finally:
         bridge.close()
     return {"bridge": f"{bridge.bridge} {bridge.release}", "engine": bridge.engine, "parameters": found}
 
 
-def dump(engine: str, names: Sequence[str], grid: Sequence[str], folder: Path) -> None:
+def dump(engine: str, names: Sequence[str], grid: Sequence[Parallel], folder: Path) -> None:
     """List the parameters of every case under one engine in `FOLDER/ENGINE.json`.
 
     An engine is chosen once a process: the stand-in steps aside for a TransformerEngine that is imported.
@@ -76,7 +76,7 @@ def dump(engine: str, names: Sequence[str], grid: Sequence[str], folder: Path) -
     Args:
         engine: `STAND_IN` or `REAL`.
         names: Names of presets.
-        grid: Parallel layouts, as `Parallel.parse` reads them.
+        grid: Parallel layouts.
         folder: Where the list and the ranks' logs go.
     """
     preload = [*(REAL_MODULES if engine == REAL else ()), MEGATRON_BRIDGE.partition(":")[0]]
@@ -84,12 +84,12 @@ def dump(engine: str, names: Sequence[str], grid: Sequence[str], folder: Path) -
     with tempfile.TemporaryDirectory(prefix="te-parity-") as scratch:
         for name in names:
             checkpoint = CheckpointSpec(preset(name)).write(Path(scratch, name))
-            for parallel in layouts(preset(name), map(Parallel.parse, grid)):
+            for parallel in parallels_of(preset(name), grid):
                 case: dict[str, Any] = {"preset": name, "parallel": str(parallel)}
                 try:
                     found = ranks.run(
                         parameters_of_rank,
-                        *(str(checkpoint), str(parallel)),
+                        *(checkpoint, parallel),
                         world_size=parallel.ranks,
                         time_limit=_TIME_LIMIT,
                         log_folder=folder / engine / name / str(parallel).replace(" ", "-"),

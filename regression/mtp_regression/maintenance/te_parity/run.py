@@ -21,14 +21,15 @@ from rich.console import Console
 
 from mtp_regression.maintenance.te_parity.compare import compare, show
 from mtp_regression.maintenance.te_parity.dump import REAL, REAL_MODULES, STAND_IN
+from mtp_regression.ranks.parallel import Parallel
 
 
-def main(names: Sequence[str], grid: Sequence[str], folder: Path) -> int:
+def main(names: Sequence[str], grid: Sequence[Parallel], folder: Path) -> int:
     """Dump both sides, compare them and print the table.
 
     Args:
         names: Names of presets.
-        grid: Parallel layouts, as `Parallel.parse` reads them.
+        grid: Parallel layouts.
         folder: Where lists and logs go.
 
     Returns:

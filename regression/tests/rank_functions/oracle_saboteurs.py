@@ -211,9 +211,9 @@ class ParameterSaboteur(MegatronBridge):
         yield from super().stream()
         self.exchange()
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: Path, **options: Any) -> None:
         self.exchange()
-        super().save(folder)
+        super().save(folder, **options)
 
     def exchange(self) -> None:
         held = dict(self.parameters())
@@ -224,7 +224,10 @@ class ParameterSaboteur(MegatronBridge):
 
 
 class SwapsTwoExpertsTwice(ParameterSaboteur):
-    names = tuple(f"0/mtp.layers.0.mlp.experts.linear_fc1.weight{expert}" for expert in (1, 2))
+    names = (
+        "0/mtp.layers.0.mlp.experts.linear_fc1.weight1",
+        "0/mtp.layers.0.mlp.experts.linear_fc1.weight2",
+    )
 
 
 class SwapsMtpNormsTwice(ParameterSaboteur):

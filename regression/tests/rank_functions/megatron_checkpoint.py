@@ -26,7 +26,8 @@ def save_and_load(world: World, checkpoint: str, parallel: str, folder: str) -> 
     # On the ranks alone: the imports warn, which a test run does not let pass.
     from megatron.core import parallel_state
 
-    from mtp_regression.adapters.megatron_bridge import MegatronBridge, cuda_on_cpu
+    from mtp_regression.adapters.megatron_bridge import MegatronBridge
+    from mtp_regression.megatron.cpu import cuda_on_cpu
 
     sizes = Parallel.parse(parallel)
     bridge = MegatronBridge()

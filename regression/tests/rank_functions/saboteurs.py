@@ -145,3 +145,22 @@ class SwapsGateAndUpTwice(MegatronBridge):
         GatedMLPMapping.hf_to_megatron = swapped_import
         GatedMLPMapping.megatron_to_hf = swapped_export
         super().load(checkpoint, parallel)
+
+
+class TooOldError(Exception):
+    """What `Refuses` says of a checkpoint."""
+
+
+class RaisesOnLoad(MegatronBridge):
+    """Cannot load, on its last rank alone."""
+
+    def load(self, checkpoint: Path, parallel: Parallel) -> None:
+        if torch.distributed.get_rank() == parallel.ranks - 1:
+            raise TooOldError("written by an old release\nKeyError: not the error")
+        super().load(checkpoint, parallel)
+
+
+class Refuses(RaisesOnLoad):
+    """The same, and declares that it is a refusal."""
+
+    refusals = (TooOldError,)

@@ -122,7 +122,7 @@ def _checkpointing() -> Iterator[None]:
     """Answer what Megatron asks of CUDA while it saves and loads."""
     from megatron.core.dist_checkpointing.strategies import filesystem_async
 
-    from mtp_regression.adapters.megatron_bridge import cuda_on_cpu
+    from mtp_regression.megatron.cpu import cuda_on_cpu
 
     with ExitStack() as stack:
         # The writer is a thread of this process: upstream starts an interpreter for a queue to it, 5 seconds.

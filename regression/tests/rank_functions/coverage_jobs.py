@@ -1,8 +1,6 @@
 """What `test_mtp_coverage` has real ranks do."""
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from mtp_regression.coverage.judgement import RankParameters
 from mtp_regression.coverage.tasks import parameters_of
@@ -10,13 +8,13 @@ from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.ranks.world import World
 
 
-def held(world: World, checkpoint: str, parallel_text: str) -> dict[str, Any]:
+def held(world: World, checkpoint: Path, parallel: Parallel) -> RankParameters:
     """Load a checkpoint for good, and tell what the rank holds."""
     from mtp_regression.adapters.megatron_bridge import MegatronBridge
 
     bridge = MegatronBridge()
-    bridge.load(Path(checkpoint), Parallel.parse(parallel_text))
+    bridge.load(checkpoint, parallel)
     parameters, strays = parameters_of(bridge._auto, bridge._chunks)
     found = RankParameters(world.rank, bridge.coordinates(), parameters, strays)
     bridge.close()
-    return asdict(found)
+    return found
