@@ -15,9 +15,8 @@ from mtp_bridge_patch.fixes.config_only.export import export_layout
 from mtp_bridge_patch.fixes.strict_load import loading
 from mtp_bridge_patch.patch import FIXES, Status, applied, apply, patched, revert, status_of
 from mtp_checkpoint.errors import LayoutError
-from mtp_checkpoint.inspection.inspection import inspect
+from mtp_checkpoint.inspection.inspection import inspect, mtp_expert_layout
 from mtp_checkpoint.inspection.report import LayoutReport
-from mtp_checkpoint.layouts.detection import mtp_expert_layout
 from mtp_checkpoint.layouts.expert_layout import ExpertLayout
 
 __all__ = [

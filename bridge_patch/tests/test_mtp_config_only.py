@@ -14,8 +14,8 @@ from mtp_bridge_patch.fixes.config_only.export import export_layout
 from mtp_bridge_patch.fixes.config_only.record import FILE_NAME, ExportRecord
 from mtp_bridge_patch.upstream.conversion import current
 from mtp_checkpoint.errors import CheckpointError
-from mtp_checkpoint.layouts.expert_keys import Block
 from mtp_checkpoint.layouts.expert_layout import ExpertLayout
+from mtp_checkpoint.layouts.keys import Block
 
 Make = Callable[..., SimpleNamespace]
 

@@ -16,10 +16,10 @@ from typing import Any
 from mtp_bridge_patch.fix import Fix
 from mtp_bridge_patch.upstream.conversion import Conversion
 from mtp_bridge_patch.upstream.mappings import keys_of, param_mapping
-from mtp_checkpoint.layouts.expert_keys import Block
-from mtp_checkpoint.layouts.expert_layout import ExpertLayout
+from mtp_checkpoint.layouts.expert_layout import PROJECTIONS, TABLES, ExpertLayout
+from mtp_checkpoint.layouts.keys import EXPERTS, Block, expert_name
 
-_EXPERTS = ".mlp.experts."
+_EXPERTS = "." + EXPERTS  # in Megatron's names as well
 _FORMS = ("{}.weight*", "local_experts.*.{}.weight")
 """How Megatron-Core names an expert's parameters: grouped, and one by one."""
 
@@ -60,11 +60,12 @@ def _experts(megatron: str, key: str, layout: ExpertLayout) -> Iterator[Any]:
     classes = param_mapping()
     for form in _FORMS:
         fc1, fc2 = (megatron + form.format(name) for name in ("linear_fc1", "linear_fc2"))
-        if layout is ExpertLayout.PACKED:
-            yield classes.FusedGatedExpertMapping(megatron_param=fc1, hf_param=key + "gate_up_proj")
-            yield classes.FusedExpertMapping(megatron_param=fc2, hf_param=key + "down_proj")
+        if TABLES[layout].stacked:
+            gate_up, down = (key + expert_name(name, None) for name in TABLES[layout].tensors)
+            yield classes.FusedGatedExpertMapping(megatron_param=fc1, hf_param=gate_up)
+            yield classes.FusedExpertMapping(megatron_param=fc2, hf_param=down)
         else:
-            gate, up, down = (f"{key}*.{name}_proj.weight" for name in ("gate", "up", "down"))
+            gate, up, down = (key + expert_name(name, "*") for name in PROJECTIONS)
             yield classes.GatedMLPMapping(megatron_param=fc1, gate=gate, up=up)
             yield classes.AutoMapping(megatron_param=fc2, hf_param=down)
 

@@ -16,8 +16,9 @@ from mtp_checkpoint.files.headers import TensorHeader
 from mtp_checkpoint.files.index import CheckpointHeaders, read_checkpoint
 from mtp_checkpoint.inspection.inspection import inspect
 from mtp_checkpoint.inspection.report import LayoutReport
-from mtp_checkpoint.layouts.expert_keys import Block, ExpertKeys
+from mtp_checkpoint.layouts.expert_keys import ExpertKeys
 from mtp_checkpoint.layouts.expert_layout import ExpertLayout
+from mtp_checkpoint.layouts.keys import Block
 
 _ATTRIBUTE = "_mtp_bridge_patch_conversion"
 

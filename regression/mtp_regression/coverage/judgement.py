@@ -6,16 +6,12 @@ Tensors are counted in pieces: a whole tensor, or one expert's slice of a packed
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from mtp_checkpoint.layouts.expert_layout import PACKED_TENSORS
+from mtp_checkpoint.layouts.keys import EMBEDDING, Block, Place, parse
 from mtp_regression.ranks.parallel import Coordinates, Parallel
-
-_EXPERTS = ".mlp.experts."
-_MTP = "mtp."
-_EMBEDDING = "embed_tokens.weight"
 
 
 class Parameter(NamedTuple):
@@ -126,7 +122,9 @@ def cover(
     if [rank.rank for rank in ranks] != list(range(parallel.ranks)):
         raise ValueError(f"{parallel.ranks} ranks expected, in order: {[rank.rank for rank in ranks]}")
     found = Coverage()
-    pieces = list(_pieces(shapes))
+    places = {key: parse(key) for key in shapes}
+    experts = {key: range(shapes[key][0]) for key, place in places.items() if place.stacked}
+    pieces = [piece for key in shapes for piece in _taken(key, None, places, experts)]
     found.pieces = len(pieces)
     unmapped: dict[str, None] = {}
     unfilled: dict[str, None] = {}
@@ -137,7 +135,9 @@ def cover(
         for name, count, keys, expert in rank.parameters:
             if keys is None:
                 unmapped[name] = None
-            elif lacking := [key for key in keys if _piece(key, expert, shapes) not in takers]:
+            elif lacking := [
+                key for key in keys if next(_taken(key, expert, places, experts), None) not in takers
+            ]:
                 found.starved[name] = lacking
             elif count == 0:
                 unfilled[name] = None
@@ -146,17 +146,19 @@ def cover(
                     refilled[name] = None
                 filled += count == 1
                 for key in keys:
-                    for piece in _taken(key, expert, shapes):
+                    for piece in _taken(key, expert, places, experts):
                         takers[piece][name] += 1
         found.parameters.append(len(rank.parameters))
         found.filled.append(filled)
         if rank.strays:
             found.strays[rank.rank] = rank.strays
     found.unmapped, found.unfilled, found.refilled = list(unmapped), list(unfilled), list(refilled)
-    has_mtp = any(key.startswith(_MTP) for key in shapes)
+    has_mtp = any(place.block is Block.MTP for place in places.values())
     for piece, names in takers.items():
-        sharing = mtp_layers_share if _is_once_for_all_mtp_layers(piece.key) else 1
-        due = sharing * _copies(piece.key, parallel, has_mtp=has_mtp)
+        place = places[piece.key]
+        once_for_all = place.block is Block.MTP and place.layer is None
+        sharing = mtp_layers_share if once_for_all else 1
+        due = sharing * _copies(place, parallel, has_mtp=has_mtp)
         if not names:
             found.unused.append(str(piece))
         elif len(names) != sharing:
@@ -166,47 +168,30 @@ def cover(
     return found
 
 
-def _pieces(shapes: Mapping[str, Sequence[int]]) -> Iterator[Piece]:
-    for key, shape in shapes.items():
-        yield from _slices(key, shape)
+def _taken(
+    key: str, expert: int | None, keys: Container[str], experts: Mapping[str, range]
+) -> Iterator[Piece]:
+    """Yield what a parameter takes of a key, which need not exist.
 
-
-def _slices(key: str, shape: Sequence[int]) -> Iterator[Piece]:
-    if _is_packed(key):
-        yield from (Piece(key, expert) for expert in range(shape[0]))
-    else:
+    Args:
+        key: The key.
+        expert: Which slice it takes of a packed tensor; None for each slice, one by one.
+        keys: The keys that there are.
+        experts: Those of packed tensors, and the experts that each holds.
+    """
+    if key in experts:
+        yield from (Piece(key, number) for number in (experts[key] if expert is None else (expert,)))
+    elif key in keys:
         yield Piece(key)
 
 
-def _is_packed(key: str) -> bool:
-    _, between, tail = key.partition(_EXPERTS)
-    return bool(between) and tail in PACKED_TENSORS
-
-
-def _piece(key: str, expert: int | None, shapes: Mapping[str, Sequence[int]]) -> Piece | None:
-    """Return one piece that a parameter takes of a key, which need not exist."""
-    return next(_taken(key, expert, shapes), None)
-
-
-def _taken(key: str, expert: int | None, shapes: Mapping[str, Sequence[int]]) -> Iterator[Piece]:
-    if key not in shapes:
-        return iter(())
-    if expert is not None and _is_packed(key):
-        return iter((Piece(key, expert),))
-    return _slices(key, shapes[key])  # a mapping that takes packed tensors whole takes each slice
-
-
-def _copies(key: str, parallel: Parallel, *, has_mtp: bool) -> int:
+def _copies(place: Place, parallel: Parallel, *, has_mtp: bool) -> int:
     """Tell how many ranks hold a copy or a part of a tensor, from the parallel layout alone.
 
     A routed expert is on one expert-parallel rank. Every tensor is on one pipeline stage, except the
     embedding: an MTP block on another stage has a copy (Megatron-Core's `GPTModel`, `mtp_process`).
     """
     ranks = parallel.ranks // parallel.pp
-    if _EXPERTS in key:
+    if place.projection:
         return ranks // parallel.ep
-    return 2 * ranks if key.endswith(_EMBEDDING) and has_mtp and parallel.pp > 1 else ranks
-
-
-def _is_once_for_all_mtp_layers(key: str) -> bool:
-    return key.startswith(_MTP) and not key.startswith(f"{_MTP}layers.")
+    return 2 * ranks if place.name == EMBEDDING and has_mtp and parallel.pp > 1 else ranks

@@ -13,6 +13,8 @@ second. `linear_fc1` of an MLP or expert is [2 * I, H], gate rows before up rows
 
 from __future__ import annotations
 
+from mtp_checkpoint.layouts.expert_layout import PROJECTIONS
+from mtp_checkpoint.layouts.keys import Place, matrix_name
 from mtp_fixtures.model.geometry import Dense, TextGeometry
 from mtp_regression.oracle.placement import Layer, Placement
 from mtp_regression.oracle.recipes import Recipe, Recipes, ShardedSource, prefixed
@@ -43,7 +45,7 @@ def layer_parameters(layer: Layer, source: Source, placement: Placement) -> Reci
     # The router takes the normed states too, so here the norm is a module of its own.
     yield "pre_mlp_layernorm.weight", norm
     yield from prefixed("mlp.", _mixture(layer.source + "mlp.", sharded))
-    yield from prefixed("mlp.experts.", _routed_experts(layer.source + "mlp.experts.", source, placement))
+    yield from prefixed("mlp.experts.", _routed_experts(layer.place, source, placement))
 
 
 def _full_attention(prefix: str, sharded: ShardedSource, text: TextGeometry) -> Recipes:
@@ -59,7 +61,7 @@ def _full_attention(prefix: str, sharded: ShardedSource, text: TextGeometry) -> 
     attention, source = prefix + "self_attn.", sharded.source
 
     def query_key_value() -> list[Array]:
-        query, key, value = (source.weight(f"{attention}{name}_proj.weight") for name in "qkv")
+        query, key, value = (source.weight(attention + matrix_name(name)) for name in "qkv")
         query, gate = split_output_gate(query, text.num_attention_heads)
         return [interleave_groups(text.num_key_value_heads, query, gate, key, value)]
 
@@ -103,7 +105,7 @@ def _linear_attention(prefix: str, sharded: ShardedSource, text: TextGeometry) -
 
 def _gated_unit(prefix: str, sharded: ShardedSource) -> Recipes:
     """Yield a gated unit: gate above up in `linear_fc1`, down in `linear_fc2`."""
-    gate, up, down = (f"{prefix}{name}_proj.weight" for name in ("gate", "up", "down"))
+    gate, up, down = (prefix + matrix_name(projection) for projection in PROJECTIONS)
     yield "linear_fc1.weight", sharded.column_parallel(gate, up)
     yield "linear_fc2.weight", sharded.row_parallel(down)
 
@@ -120,21 +122,21 @@ def _mixture(prefix: str, sharded: ShardedSource) -> Recipes:
     yield from prefixed("shared_experts.", _gated_unit(prefix + "shared_expert.", sharded))
 
 
-def _routed_experts(prefix: str, source: Source, placement: Placement) -> Recipes:
+def _routed_experts(layer: Place, source: Source, placement: Placement) -> Recipes:
     """Yield the rank's routed experts, cut by expert-tensor-parallel rank, numbered from 0 on each rank.
 
     Names are those of `megatron.core.transformer.moe.experts.TEGroupedMLP`.
     """
     for local, number in enumerate(placement.experts):
-        fc1, fc2 = _routed_expert(prefix, number, ShardedSource(source, placement.expert_tensor))
+        fc1, fc2 = _routed_expert(layer, number, ShardedSource(source, placement.expert_tensor))
         yield f"linear_fc1.weight{local}", fc1
         yield f"linear_fc2.weight{local}", fc2
 
 
-def _routed_expert(prefix: str, number: int, sharded: ShardedSource) -> tuple[Recipe, Recipe]:
+def _routed_expert(layer: Place, number: int, sharded: ShardedSource) -> tuple[Recipe, Recipe]:
     """Give the recipes of gate above up, and of down."""
     source, share = sharded.source, sharded.share
     return (
-        sharded.cut(lambda: source.expert(prefix, number)[:2]),
-        lambda: share.row_parallel(source.expert(prefix, number)[2]),
+        sharded.cut(lambda: source.expert(layer, number)[:2]),
+        lambda: share.row_parallel(source.expert(layer, number)[2]),
     )

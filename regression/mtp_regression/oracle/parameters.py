@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from mtp_checkpoint.layouts.keys import EMBEDDING, MTP_PREFIX, TEXT_ONLY_PREFIX, TEXT_PREFIX
 from mtp_fixtures.model.geometry import TextGeometry
-from mtp_fixtures.model.schema import LM_HEAD, MTP_PREFIX, TEXT_ONLY_PREFIX, TEXT_PREFIX
+from mtp_fixtures.model.schema import LM_HEAD
 from mtp_regression.comparison.tensors import Tensors
 from mtp_regression.oracle.layers import layer_parameters
 from mtp_regression.oracle.placement import Placement
@@ -82,7 +83,7 @@ def _ends(
             lambda: [pad_vocabulary(sharded.source.weight(key), divisor=vocab_divisor, ranks=ranks)]
         )
 
-    embedding = prefix + "embed_tokens.weight"
+    embedding = prefix + EMBEDDING
     has_mtp = placement.text.mtp_num_hidden_layers > 0
     for chunk in {placement.first, placement.last if has_mtp else None} - {None}:
         yield f"{chunk}embedding.word_embeddings.weight", vocabulary(embedding)
@@ -90,7 +91,7 @@ def _ends(
         return
     yield f"{placement.last}decoder.final_layernorm.weight", sharded.whole(prefix + "norm.weight")
     if not (tied and placement.first):
-        yield f"{placement.last}output_layer.weight", vocabulary(embedding if tied else LM_HEAD)
+        yield f"{placement.last}output_layer.weight", vocabulary(embedding if tied else LM_HEAD.key)
 
 
 def _mtp_inputs_and_norm(sharded: ShardedSource) -> Recipes:

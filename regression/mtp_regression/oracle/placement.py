@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from mtp_checkpoint.layouts.keys import MTP_PREFIX, Place
 from mtp_fixtures.model.geometry import LINEAR_ATTENTION, Moe, TextGeometry
-from mtp_fixtures.model.schema import MTP_PREFIX
 from mtp_regression.oracle.shards import Share
 from mtp_regression.ranks.parallel import Coordinates, Parallel
 
@@ -17,13 +17,18 @@ class Layer:
 
     Attributes:
         target: What its parameters' names begin with, such as "0/decoder.layers.1.".
-        source: What its keys in the checkpoint begin with, such as "model.language_model.layers.3.".
+        place: Its root and number in the checkpoint.
         linear: Whether its attention is linear (a GDN layer).
     """
 
     target: str
-    source: str
+    place: Place
     linear: bool
+
+    @property
+    def source(self) -> str:
+        """What its keys in the checkpoint begin with, such as "model.language_model.layers.3."."""
+        return self.place.key
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ class Placement:
             for local in range(share):
                 layer = first + local
                 linear = self.text.layer_types[layer] == LINEAR_ATTENTION
-                yield Layer(f"{chunk}/decoder.layers.{local}.", f"{prefix}layers.{layer}.", linear)
+                yield Layer(f"{chunk}/decoder.layers.{local}.", Place(prefix, layer), linear)
 
     def mtp_layers(self) -> Iterator[Layer]:
         """Yield the MTP layers, all with full attention, if they are on the rank.
@@ -99,4 +104,4 @@ class Placement:
         if self.last is None:
             return
         for layer in range(self.text.mtp_num_hidden_layers):
-            yield Layer(f"{self.last}mtp.layers.{layer}.", f"{MTP_PREFIX}layers.{layer}.", linear=False)
+            yield Layer(f"{self.last}mtp.layers.{layer}.", Place(MTP_PREFIX, layer), linear=False)

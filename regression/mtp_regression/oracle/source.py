@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from mtp_checkpoint.layouts.expert_layout import SCALE_SUFFIX
+from mtp_checkpoint.layouts.expert_layout import FP8_BLOCK, PROJECTIONS
+from mtp_checkpoint.layouts.keys import Place, parse
 from mtp_regression.comparison.tensors import DTYPES, Tensors
 from mtp_regression.oracle.shards import Array
 
 BF16 = DTYPES["BF16"]
-PUBLISHED_BLOCK = (128, 128)
+PUBLISHED_BLOCK = (FP8_BLOCK, FP8_BLOCK)
 """Rows and columns that share a scale, where `config.json` does not say."""
 
 
@@ -45,7 +46,7 @@ class Source:
         """
         array = self._array(key)
         if array.dtype == DTYPES["F8_E4M3"]:
-            array = dequantize(array, self._array(key + SCALE_SUFFIX), self._block)
+            array = dequantize(array, self._array(parse(key)._replace(scale=True).key), self._block)
         return array.astype(BF16, copy=False)
 
     def zero_centred(self, key: str) -> Array:
@@ -59,11 +60,11 @@ class Source:
         """
         return (self._array(key).astype(np.float32) - np.float32(1)).astype(BF16)
 
-    def expert(self, prefix: str, number: int) -> tuple[Array, Array, Array]:
+    def expert(self, layer: Place, number: int) -> tuple[Array, Array, Array]:
         """Return one routed expert, in whichever layout the checkpoint stores it.
 
         Args:
-            prefix: Up to and with "mlp.experts.".
+            layer: Root and number of the layer.
             number: The expert's number in the whole layer.
 
         Returns:
@@ -72,11 +73,12 @@ class Source:
         Raises:
             AbsentError: The checkpoint does not have the expert.
         """
-        if prefix + "gate_up_proj" in self._tensors:
-            gate, up = np.split(self.weight(prefix + "gate_up_proj")[number], 2)
-            return gate, up, self.weight(prefix + "down_proj")[number]
-        single = f"{prefix}{number}."
-        gate, up, down = (self.weight(f"{single}{name}_proj.weight") for name in ("gate", "up", "down"))
+        gate_up, every_down = (layer._replace(projection=name).key for name in ("gate_up", "down"))
+        if gate_up in self._tensors:
+            gate, up = np.split(self.weight(gate_up)[number], 2)
+            return gate, up, self.weight(every_down)[number]
+        single = layer._replace(expert=number)
+        gate, up, down = (self.weight(single._replace(projection=name).key) for name in PROJECTIONS)
         return gate, up, down
 
     def _array(self, key: str) -> Array:

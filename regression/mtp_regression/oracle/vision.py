@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mtp_fixtures.model.schema import VISION_PREFIX
+from mtp_checkpoint.layouts.keys import VISION_PREFIX, Place
 from mtp_regression.oracle.recipes import Recipe, Recipes, ShardedSource, prefixed
 from mtp_regression.oracle.shards import Array, interleave_groups
 
@@ -42,7 +42,7 @@ def vision_parameters(config: Mapping[str, Any], sharded: ShardedSource) -> Reci
     yield "pos_embed.weight", sharded.whole(VISION_PREFIX + "pos_embed.weight")
     yield from _whole("patch_embed.proj.", VISION_PREFIX + "patch_embed.proj.", sharded)
     for block in range(config["depth"]):
-        layer = _block(f"{VISION_PREFIX}blocks.{block}.", config["num_heads"], sharded)
+        layer = _block(Place(VISION_PREFIX, block).key, config["num_heads"], sharded)
         yield from prefixed(f"decoder.layers.{block}.", layer)
     merger = VISION_PREFIX + "merger."
     yield from _whole("merger.patch_norm.", merger + "norm.", sharded)

@@ -21,8 +21,8 @@ from mtp_bridge_patch.fixes.config_only.store import install_restore, install_re
 from mtp_bridge_patch.releases import is_installed_before
 from mtp_bridge_patch.upstream.conversion import Conversion
 from mtp_bridge_patch.upstream.hooks import Export, Load
-from mtp_checkpoint.layouts.expert_keys import Block
-from mtp_checkpoint.layouts.expert_layout import ExpertLayout
+from mtp_checkpoint.layouts.expert_layout import TABLES, ExpertLayout
+from mtp_checkpoint.layouts.keys import Block
 
 DEFAULT = ExportRecord(ExpertLayout.PACKED, ExpertLayout.PER_EXPERT)
 """Layouts of the published BF16 releases of Qwen3.5; Qwen3.6 has packed MTP experts."""
@@ -80,7 +80,7 @@ def _choose_layouts(conversion: Conversion) -> None:
             record.decoder,
             record.mtp,
         )
-    if ExpertLayout.FP8_PER_EXPERT in (record.decoder, record.mtp):
+    if any(TABLES[layout].scaled for layout in (record.decoder, record.mtp)):
         _logger.warning(
             "Exporting without the FP8 checkpoint that was loaded, and so without its scales: weights will "
             "be in the model's dtype, experts per expert."

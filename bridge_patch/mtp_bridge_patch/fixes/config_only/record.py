@@ -10,8 +10,8 @@ from typing import Any
 from mtp_bridge_patch.upstream.conversion import Conversion
 from mtp_checkpoint.errors import CheckpointError
 from mtp_checkpoint.files.untrusted import parse_object, read_json_of
-from mtp_checkpoint.layouts.expert_keys import Block
 from mtp_checkpoint.layouts.expert_layout import ExpertLayout
+from mtp_checkpoint.layouts.keys import Block
 from mtp_checkpoint.messages import shown
 
 FILE_NAME = "mtp_bridge_patch.json"

@@ -19,11 +19,10 @@ from mtp_bridge_patch.fixes.fp8.quantization_config import save, save_artifacts
 from mtp_bridge_patch.upstream.conversion import Conversion
 from mtp_bridge_patch.upstream.hooks import Export
 from mtp_checkpoint.errors import LayoutError
-from mtp_checkpoint.layouts.expert_layout import SCALE_SUFFIX
+from mtp_checkpoint.layouts.expert_layout import FP8_BLOCK as BLOCK
+from mtp_checkpoint.layouts.expert_layout import SCALE_SUFFIX, scale_shape
 from mtp_checkpoint.messages import listed
 
-BLOCK = 128
-"""Rows and columns that share a scale (`weight_block_size` of the published releases)."""
 _LARGEST = 448.0  # of E4M3
 
 
@@ -40,7 +39,7 @@ def _require_scales(conversion: Conversion) -> None:
         scale = conversion.stored.get(name + SCALE_SUFFIX)
         if scale is None:
             missing.append(name + SCALE_SUFFIX)
-        elif scale.shape != tuple(-(-size // BLOCK) for size in tensor.shape):
+        elif scale.shape != scale_shape(tensor.shape):
             other.append(name + SCALE_SUFFIX)
     problems = [f"scales missing: {listed(missing)}"] if missing else []
     if other:
