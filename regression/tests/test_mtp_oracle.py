@@ -98,7 +98,9 @@ def test_fp8_without_its_scale_is_absent(make_checkpoint: MakeCheckpoint) -> Non
     assert finding.detail == f"the checkpoint has no {TEXT}layers.3.self_attn.o_proj.weight_scale_inv"
 
 
-@pytest.mark.parametrize("options", [{"mtp_experts": "per-expert"}, {"decoder_experts": "per-expert"}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"mtp_experts": "per-expert"}, {"decoder_experts": "per-expert"}], ids=str
+)
 def test_all_layouts_give_the_same_parameters(
     options: dict[str, Any], q36: Path, make_checkpoint: MakeCheckpoint
 ) -> None:
@@ -177,7 +179,7 @@ SEQUENTIAL = "0/decoder.layers.0.mlp.experts.local_experts.7.linear_fc1.weight"
 
 def found(*parameters: tuple[str, np.ndarray]) -> list[tuple[str, str, str]]:
     findings = check(RECIPES, [(name, RawTensor.from_array(array)) for name, array in parameters])
-    return [(f"{finding.chunk}/{finding.tensor}", str(finding.verdict), finding.detail) for finding in findings]
+    return [(f"{found.chunk}/{found.tensor}", str(found.verdict), found.detail) for found in findings]
 
 
 def test_exact_parameters_give_no_finding() -> None:

@@ -24,7 +24,7 @@ PAGES = {
     path.name: path.read_text(encoding="utf-8")
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 }
-PLACEHOLDERS = {"NAME": "half-packed", "RELEASE": "0.6.2"}
+PLACEHOLDERS = {"...": "qwen3.6-35b-a3b out", "NAME": "half-packed", "RELEASE": "0.6.2"}
 
 
 def blocks() -> list[str]:
@@ -139,7 +139,7 @@ def test_every_session_that_a_page_names_is_there(name: str) -> None:
 def shown() -> Iterator[tuple[str, str]]:
     """Every command line of mtpkit in a page: in a block, or between backticks."""
     for name, text in PAGES.items():
-        for line in re.findall(r"(?:^ *|`)(mtpkit [^`\n]*)", text, re.MULTILINE):
+        for line in re.findall(r"(?:^ *|`|; )(mtpkit [^`\n;]*)", text, re.MULTILINE):
             yield name, line
 
 
@@ -147,7 +147,8 @@ def shown() -> Iterator[tuple[str, str]]:
 def test_every_command_line_can_be_read(name: str, line: str) -> None:
     """Its options are there and take such values; a command's bare name stands for it."""
     del name
-    words = [PLACEHOLDERS.get(word, word) for word in shlex.split(line, comments=True)[1:] if word != "..."]
+    shown_words = shlex.split(line, comments=True)[1:]
+    words = [part for word in shown_words for part in PLACEHOLDERS.get(word, word).split(" ")]
     command: Any = typer.main.get_command(app)
     if words != ["--help"]:
         known = command.commands[words[0]]
