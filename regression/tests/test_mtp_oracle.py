@@ -179,7 +179,7 @@ SEQUENTIAL = "0/decoder.layers.0.mlp.experts.local_experts.7.linear_fc1.weight"
 
 def found(*parameters: tuple[str, np.ndarray]) -> list[tuple[str, str, str]]:
     findings = check(RECIPES, [(name, RawTensor.from_array(array)) for name, array in parameters])
-    return [(f"{found.chunk}/{found.tensor}", str(found.verdict), found.detail) for found in findings]
+    return [(f"{one.chunk}/{one.tensor}", str(one.verdict), one.detail) for one in findings]
 
 
 def test_exact_parameters_give_no_finding() -> None:
