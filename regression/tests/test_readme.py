@@ -15,7 +15,10 @@ import typer
 from readme_jobs import run_snippet
 
 from mtp_bridge_patch import FIXES
+from mtp_fixtures import CheckpointSpec, ExpertLayout, preset
 from mtp_regression.commands.app import app
+from mtp_regression.comparison.verdicts import Verdict
+from mtp_regression.maintenance.gpu_check.steps import STEPS
 from mtp_regression.plugin import OnRanks
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +27,7 @@ PAGES = {
     path.name: path.read_text(encoding="utf-8")
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 }
-PLACEHOLDERS = {"NAME": "half-packed", "RELEASE": "0.6.2"}
+PLACEHOLDERS = {"...": "qwen3.6-35b-a3b out", "NAME": "half-packed", "RELEASE": "0.6.2"}
 
 
 def blocks() -> list[str]:
@@ -34,9 +37,9 @@ def blocks() -> list[str]:
 
 
 def block(start: str) -> str:
-    """The one block of README that begins with a text."""
-    (found,) = (text for text in blocks() if text.startswith(start))
-    return found
+    """The one block of README with a line that begins with a text, from there on."""
+    (found,) = (text for text in blocks() if f"\n{start}" in f"\n{text}")
+    return found[f"\n{found}".index(f"\n{start}") :]
 
 
 def commands(program: str) -> list[list[str]]:
@@ -100,6 +103,31 @@ def test_fix_table() -> None:
     assert sorted(named) == sorted(fix.id for fix in FIXES)
 
 
+def first_cells(page: str, heading: str) -> list[str]:
+    """The code in the first column of the table below a heading of a page."""
+    table = PAGES[page].partition(f"## {heading}\n")[2].partition("\n## ")[0]
+    return re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE)
+
+
+def test_tables_of_verdicts_layouts_and_steps() -> None:
+    assert first_cells("report.md", "Verdicts") == list(Verdict)
+    assert first_cells("fixtures.md", "Layouts") == list(ExpertLayout)
+    assert first_cells("gpu.md", "A check for a GPU that is lent for minutes") == list(STEPS)
+
+
+def test_table_of_the_two_families() -> None:
+    rows = re.findall(r"^\| (MTP experts|`linear_attn.*`) \| (.*) \| (.*) \|$", README, re.MULTILINE)
+    (_, single, packed), (_, *dtypes) = rows
+    for name, experts, dtype in zip(("qwen3.5", "qwen3.6"), (single, packed), dtypes, strict=True):
+        tensors = {tensor.name: tensor for tensor in CheckpointSpec(preset(f"{name}-35b-a3b")).tensors}
+        names = [text.replace("...", "mtp.layers.0.mlp.") for text in re.findall("`([^`]+)`", experts)]
+        parts = [name.replace("{gate,up,down}", part) for name in names for part in ("gate", "up", "down")]
+        stored = {name for name in tensors if name.startswith("mtp.layers.0.mlp.experts.")}
+        assert {re.sub(r"experts\.\d+\.", "experts.{e}.", name) for name in stored} == set(parts)
+        for part in ("A_log", "norm.weight"):
+            assert tensors[f"model.language_model.layers.0.linear_attn.{part}"].dtype == dtype
+
+
 def sessions() -> set[str]:
     """The sessions of noxfile.py, read without nox."""
     found = set()
@@ -139,7 +167,7 @@ def test_every_session_that_a_page_names_is_there(name: str) -> None:
 def shown() -> Iterator[tuple[str, str]]:
     """Every command line of mtpkit in a page: in a block, or between backticks."""
     for name, text in PAGES.items():
-        for line in re.findall(r"(?:^ *|`)(mtpkit [^`\n]*)", text, re.MULTILINE):
+        for line in re.findall(r"(?:^ *|`|; )(mtpkit [^`\n;]*)", text, re.MULTILINE):
             yield name, line
 
 
@@ -147,7 +175,8 @@ def shown() -> Iterator[tuple[str, str]]:
 def test_every_command_line_can_be_read(name: str, line: str) -> None:
     """Its options are there and take such values; a command's bare name stands for it."""
     del name
-    words = [PLACEHOLDERS.get(word, word) for word in shlex.split(line, comments=True)[1:] if word != "..."]
+    shown_words = shlex.split(line, comments=True)[1:]
+    words = [part for word in shown_words for part in PLACEHOLDERS.get(word, word).split(" ")]
     command: Any = typer.main.get_command(app)
     if words != ["--help"]:
         known = command.commands[words[0]]

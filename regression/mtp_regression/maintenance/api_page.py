@@ -69,18 +69,16 @@ def _signature(name: str, value: Any) -> str:
     """Write a signature as it is called, a parameter a line where it is long; "" where it says nothing."""
     if inspect.isclass(value) and (issubclass(value, Enum | Exception) or hasattr(value, "_is_protocol")):
         return ""
-    signature = inspect.signature(value)
-    hidden = [parameter for parameter in signature.parameters.values() if parameter.name in ("self", "_")]
-    shown = [parameter for parameter in signature.parameters.values() if parameter not in hidden]
-    text = _plain(str(signature.replace(parameters=shown)))
+    signature = _called(value)
+    text = _plain(str(signature))
     if inspect.isclass(value):
         text = text.removesuffix(" -> None")
     if len(name + text) <= _WIDTH:
         return name + text
-    words = [_plain(str(parameter)) for parameter in shown]
-    star = next((n for n, parameter in enumerate(shown) if parameter.kind is parameter.KEYWORD_ONLY), None)
-    if star is not None and not any(parameter.kind is parameter.VAR_POSITIONAL for parameter in shown):
-        words.insert(star, "*")
+    words = [_plain(str(parameter)) for parameter in signature.parameters.values()]
+    kinds = [parameter.kind for parameter in signature.parameters.values()]
+    if inspect.Parameter.KEYWORD_ONLY in kinds and inspect.Parameter.VAR_POSITIONAL not in kinds:
+        words.insert(kinds.index(inspect.Parameter.KEYWORD_ONLY), "*")
     return "\n".join((f"{name}(", *(f"    {word}," for word in words), f"){text.rpartition(')')[2]}"))
 
 
@@ -107,13 +105,10 @@ def _methods(value: type) -> Iterator[str]:
 
 
 def _called(function: Any) -> inspect.Signature:
-    """Return the signature of a method as its caller sees it."""
+    """Return a signature as the caller sees it."""
     signature = inspect.signature(function)
-    return signature.replace(
-        parameters=[
-            parameter for parameter in signature.parameters.values() if parameter.name not in ("self", "cls")
-        ]
-    )
+    shown = [found for name, found in signature.parameters.items() if name not in ("self", "cls", "_")]
+    return signature.replace(parameters=shown)
 
 
 def _text(doc: str) -> Iterator[str]:
