@@ -171,6 +171,16 @@ def test_fixes_import_neither_torch_nor_upstreams_dependencies(
     assert run.stdout == "[]\n"
 
 
+def test_module_without_bridges_fails_the_import(
+    install_release: Callable[[str], Path], import_bridge: Callable[[], ModuleType]
+) -> None:
+    site = install_release("0.6.2")
+    next(site.rglob("qwen35_vl_bridge.py")).write_text("")
+    mtp_bridge_patch.apply()
+    with pytest.raises(RuntimeError, match=r"qwen35_vl_bridge defines no bridge of Qwen3\.5"):
+        import_bridge()
+
+
 def test_text_only_bridges_are_registered_and_forgotten(install_release: Callable[[str], Path]) -> None:
     install_release("0.4.2")
     common = importlib.import_module(COMMON)

@@ -1,1 +1,35 @@
-"""Bit-exact round trips of MTP checkpoints through a bridge, and the checks that judge them."""
+"""Bit-exact round trips of MTP checkpoints through a bridge, and the checks that judge them.
+
+    from mtp_regression import Parallel, round_trips
+
+Names are imported when they are first used: `import mtp_regression` imports no torch.
+"""
+
+from typing import TYPE_CHECKING
+
+from mtp_checkpoint.lazy import attach
+
+if TYPE_CHECKING:  # the list of public names; `attach` reads it
+    from mtp_regression.adapters.protocol import Adapter as Adapter
+    from mtp_regression.adapters.protocol import AdapterError as AdapterError
+    from mtp_regression.comparison.verdicts import Finding as Finding
+    from mtp_regression.comparison.verdicts import Verdict as Verdict
+    from mtp_regression.ranks.devices import Device as Device
+    from mtp_regression.ranks.fork_server import PreloadError as PreloadError
+    from mtp_regression.ranks.parallel import GRID as GRID
+    from mtp_regression.ranks.parallel import Coordinates as Coordinates
+    from mtp_regression.ranks.parallel import Parallel as Parallel
+    from mtp_regression.ranks.run import RankError as RankError
+    from mtp_regression.ranks.run import run as run
+    from mtp_regression.ranks.world import World as World
+    from mtp_regression.roundtrip.case import Case as Case
+    from mtp_regression.roundtrip.case import Crash as Crash
+    from mtp_regression.roundtrip.declared import DeclaredException as DeclaredException
+    from mtp_regression.roundtrip.judge import Record as Record
+    from mtp_regression.roundtrip.run import CannotRunError as CannotRunError
+    from mtp_regression.roundtrip.run import round_trips as round_trips
+    from mtp_regression.scenarios import SCENARIOS as SCENARIOS
+    from mtp_regression.scenarios import Scenario as Scenario
+    from mtp_regression.scenarios import Use as Use
+else:
+    __all__, __getattr__, __dir__ = attach(__name__)

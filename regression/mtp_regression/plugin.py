@@ -13,6 +13,8 @@ import pytest
 
 from mtp_regression.adapters import MEGATRON_BRIDGE
 
+__all__ = ["OnRanks"]
+
 MARKS = (
     "mtp: is about MTP",
     "megatron: needs Megatron-Bridge; one worker of pytest-xdist takes all of these, to import it once",

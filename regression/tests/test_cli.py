@@ -60,14 +60,21 @@ def test_adapter_is_found_in_the_working_folder(command: list[str], tmp_path: Pa
     assert "my_bridge:Bridge is no adapter; it has no load, coordinates, parameters, stream, " in done.stderr
 
 
-def test_time_limit_under_torchrun_is_an_error(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--time-limit", "9"], "a time limit has no effect on ranks that torchrun or Slurm has started"),
+        (["--parallel", "tp1", "--adapter", "my_bridge:Bridge"], "No module named 'my_bridge'"),
+    ],
+)
+def test_rank_of_torchrun_that_cannot_run_says_why(options: list[str], message: str, tmp_path: Path) -> None:
     world = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "x", "MASTER_PORT": "1"}
-    command = [sys.executable, "-m", "mtp_regression", "roundtrip", "--time-limit", "9"]
+    command = [sys.executable, "-m", "mtp_regression", "roundtrip", *options]
     done = subprocess.run(
         command, cwd=tmp_path, env=os.environ | world, capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
-    assert "a time limit has no effect on ranks that torchrun or Slurm has started" in done.stderr
+    assert message in done.stderr
 
 
 def test_checkpoints_of_one_name_are_told_apart() -> None:

@@ -60,7 +60,7 @@ def test_a_failed_step_does_not_cost_the_others(check: Check, monkeypatch: pytes
         "unforeseen": fails(KeyError("GPUs")),
         "well": lambda _: "4 cells",
     }
-    monkeypatch.setattr(steps, "_STEPS", ways)
+    monkeypatch.setattr(steps, "STEPS", ways)
     results = list(check.run())
     assert [(result.name, result.passed, result.note) for result in results] == [
         ("said", False, "exit code 1"),
@@ -76,7 +76,7 @@ def test_what_the_time_does_not_suffice_for_is_not_run_and_not_passed(check: Che
 
 
 def test_a_step_that_hangs_is_ended(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(steps, "_STEPS", {"doctor": Check.doctor})
+    monkeypatch.setattr(steps, "STEPS", {"doctor": Check.doctor})
     monkeypatch.setattr(steps, "_LEAST_SECONDS", 0)
     check.seconds = 0.05
     (result,) = check.run()

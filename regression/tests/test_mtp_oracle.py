@@ -114,7 +114,9 @@ def test_fp8_without_its_scale_is_absent(make_checkpoint: MakeCheckpoint) -> Non
     assert finding.detail == f"the checkpoint has no {TEXT}layers.3.self_attn.o_proj.weight_scale_inv"
 
 
-@pytest.mark.parametrize("options", [{"layout": "per-expert"}, {"decoder_experts": "per-expert"}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{"mtp_experts": "per-expert"}, {"decoder_experts": "per-expert"}], ids=str
+)
 def test_all_layouts_give_the_same_parameters(
     options: dict[str, Any], q36: Path, make_checkpoint: MakeCheckpoint
 ) -> None:
@@ -193,7 +195,7 @@ SEQUENTIAL = "0/decoder.layers.0.mlp.experts.local_experts.7.linear_fc1.weight"
 
 def found(*parameters: tuple[str, np.ndarray]) -> list[tuple[str, str, str]]:
     findings = check(RECIPES, [(name, RawTensor.from_array(array)) for name, array in parameters])
-    return [(finding.tensor, str(finding.verdict), finding.detail) for finding in findings]
+    return [(f"{one.chunk}/{one.tensor}", str(one.verdict), one.detail) for one in findings]
 
 
 def test_exact_parameters_give_no_finding() -> None:

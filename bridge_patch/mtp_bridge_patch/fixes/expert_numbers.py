@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
-from unittest.mock import patch
 
 from mtp_bridge_patch.fix import Fix
 from mtp_bridge_patch.upstream.bridges import model_bridge
 from mtp_bridge_patch.upstream.parallel_groups import expert_parallel_group
+from mtp_bridge_patch.upstream.replacing import replaced
 
 _LOCAL_EXPERT = re.compile(r"\.experts\.local_experts\.(\d+)\.")
 
@@ -27,8 +27,8 @@ def _numbered() -> Iterator[None]:
         yield
         return
     with (
-        patch.object(module, "_megatron_local_name_to_global", functools.partial(_global_name, name)),
-        patch.object(module, "extract_sort_key", functools.partial(_sort_key, key)),
+        replaced(module, "_megatron_local_name_to_global", functools.partial(_global_name, name)),
+        replaced(module, "extract_sort_key", functools.partial(_sort_key, key)),
     ):
         yield
 

@@ -10,11 +10,11 @@ from contextlib import ExitStack
 from dataclasses import fields
 from types import MappingProxyType, ModuleType, SimpleNamespace
 from typing import Any
-from unittest.mock import patch
 
 from mtp_bridge_patch.fix import Fix
 from mtp_bridge_patch.upstream.bridges import VISION_LANGUAGE_MODULE, model_bridge
 from mtp_bridge_patch.upstream.mappings import changed_keys, is_derived
+from mtp_bridge_patch.upstream.replacing import replaced
 from mtp_checkpoint.layouts.keys import TEXT_ONLY_PREFIX, TEXT_PREFIX
 
 _ARCHITECTURES = (
@@ -41,7 +41,7 @@ def install(module: ModuleType) -> Callable[[], None]:
         bridge_class = _text_bridge(name, module, vision_language)
         _register(bridge_class, architecture, model_type, GPTModel)
         undo.callback(_forget, architecture)
-        undo.enter_context(patch.object(module, name, bridge_class, create=True))
+        undo.enter_context(replaced(module, name, bridge_class, create=True))
     return undo.close
 
 

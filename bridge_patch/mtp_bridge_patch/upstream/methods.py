@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from types import MappingProxyType, ModuleType
 from typing import Any
-from unittest.mock import patch
 
 from mtp_bridge_patch.upstream.bridges import bridges
 from mtp_bridge_patch.upstream.conversion import Conversion, begin, begun, chunks, current, resume
 from mtp_bridge_patch.upstream.hooks import Export, Hooks, Load
 from mtp_bridge_patch.upstream.mappings import is_derived
+from mtp_bridge_patch.upstream.replacing import replaced
 
 Method = Callable[..., Any]
 Fixes = Sequence[Hooks]
@@ -27,14 +27,20 @@ def install_bridges(module: ModuleType, fixes: Fixes) -> Callable[[], None]:
 
     Returns:
         What puts the classes back as they were.
+
+    Raises:
+        RuntimeError: The module defines no bridge of the family.
     """
+    classes = list(bridges(module))
+    if not classes:
+        raise RuntimeError(f"{module.__name__} defines no bridge of Qwen3.5; install megatron-bridge anew")
     undo = ExitStack()
-    for bridge_class in bridges(module):
+    for bridge_class in classes:
         for name, (wrapper_of, hooks) in METHODS.items():
             upstream = getattr(bridge_class, name, None)
             if upstream is not None and any(Hooks.of(fixes, hook) for hook in hooks):
                 wrapper = functools.wraps(upstream)(wrapper_of(upstream, fixes))
-                undo.enter_context(patch.object(bridge_class, name, wrapper))
+                undo.enter_context(replaced(bridge_class, name, wrapper))
     return undo.close
 
 

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from types import MappingProxyType, ModuleType
 from typing import Any
-from unittest.mock import patch
 
 from mtp_bridge_patch.upstream.bridges import MODULES, is_of_family
 from mtp_bridge_patch.upstream.hooks import Hooks, Save
 from mtp_bridge_patch.upstream.methods import Fixes, Method, install_bridges
+from mtp_bridge_patch.upstream.replacing import replaced
 
 _AUTO_BRIDGE_MODULE = "megatron.bridge.models.conversion.auto_bridge"
 _PRETRAINED_MODULE = "megatron.bridge.models.hf_pretrained.base"
@@ -78,7 +78,7 @@ def _install(
     if hooks:
         upstream = getattr(owner, name)
         method = FamilyMethod(upstream, _wrapper(upstream, hooks, pretrained_of), pretrained_of)
-        undo.enter_context(patch.object(owner, name, method))
+        undo.enter_context(replaced(owner, name, method))
     return undo.close
 
 

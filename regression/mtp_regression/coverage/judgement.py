@@ -171,13 +171,13 @@ def cover(
 def _taken(
     key: str, expert: int | None, keys: Container[str], experts: Mapping[str, range]
 ) -> Iterator[Piece]:
-    """Yield what a parameter takes of a key, which need not exist.
+    """Yield the pieces that a parameter reads from a key; none if the key does not exist.
 
     Args:
         key: The key.
-        expert: Which slice it takes of a packed tensor; None for each slice, one by one.
-        keys: The keys that there are.
-        experts: Those of packed tensors, and the experts that each holds.
+        expert: Which slice of a packed tensor it reads; None for all slices, one by one.
+        keys: All keys of the checkpoint.
+        experts: Numbers of the experts in each packed tensor, by key.
     """
     if key in experts:
         yield from (Piece(key, number) for number in (experts[key] if expert is None else (expert,)))
@@ -186,7 +186,7 @@ def _taken(
 
 
 def _copies(place: Place, parallel: Parallel, *, has_mtp: bool) -> int:
-    """Tell how many ranks hold a copy or a part of a tensor, from the parallel layout alone.
+    """Return how many ranks have a copy or a shard of a tensor, from the parallel layout alone.
 
     A routed expert is on one expert-parallel rank. Every tensor is on one pipeline stage, except the
     embedding: an MTP block on another stage has a copy (Megatron-Core's `GPTModel`, `mtp_process`).

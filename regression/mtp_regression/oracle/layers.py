@@ -104,7 +104,7 @@ def _linear_attention(prefix: str, sharded: ShardedSource, text: TextGeometry) -
 
 
 def _gated_unit(prefix: str, sharded: ShardedSource) -> Recipes:
-    """Yield a gated unit: gate above up in `linear_fc1`, down in `linear_fc2`."""
+    """Yield a gated MLP: `linear_fc1` [2 * I, H] from gate and up, `linear_fc2` [H, I] from down."""
     gate, up, down = (prefix + matrix_name(projection) for projection in PROJECTIONS)
     yield "linear_fc1.weight", sharded.column_parallel(gate, up)
     yield "linear_fc2.weight", sharded.row_parallel(down)
@@ -123,9 +123,10 @@ def _mixture(prefix: str, sharded: ShardedSource) -> Recipes:
 
 
 def _routed_experts(layer: Place, source: Source, placement: Placement) -> Recipes:
-    """Yield the rank's routed experts, cut by expert-tensor-parallel rank, numbered from 0 on each rank.
+    """Yield the rank's routed experts, numbered from 0 on each rank and cut by expert-tensor-parallel rank.
 
-    Names are those of `megatron.core.transformer.moe.experts.TEGroupedMLP`.
+    Names are those of `megatron.core.transformer.moe.experts.TEGroupedMLP`: `linear_fc1.weight{i}` [2 * I, H]
+    and `linear_fc2.weight{i}` [H, I].
     """
     for local, number in enumerate(placement.experts):
         fc1, fc2 = _routed_expert(layer, number, ShardedSource(source, placement.expert_tensor))
@@ -134,7 +135,7 @@ def _routed_experts(layer: Place, source: Source, placement: Placement) -> Recip
 
 
 def _routed_expert(layer: Place, number: int, sharded: ShardedSource) -> tuple[Recipe, Recipe]:
-    """Give the recipes of gate above up, and of down."""
+    """Return the recipes of `linear_fc1` and of `linear_fc2`."""
     source, share = sharded.source, sharded.share
     return (
         sharded.cut(lambda: source.expert(layer, number)[:2]),

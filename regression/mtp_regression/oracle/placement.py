@@ -16,8 +16,8 @@ class Layer:
     """A transformer layer that is on the rank.
 
     Attributes:
-        target: What its parameters' names begin with, such as "0/decoder.layers.1.".
-        place: Its root and number in the checkpoint.
+        target: Prefix of its parameters' names, such as "0/decoder.layers.1.".
+        place: Root and number of the layer in the checkpoint.
         linear: Whether its attention is linear (a GDN layer).
     """
 
@@ -27,7 +27,7 @@ class Layer:
 
     @property
     def source(self) -> str:
-        """What its keys in the checkpoint begin with, such as "model.language_model.layers.3."."""
+        """Prefix of its keys in the checkpoint, such as "model.language_model.layers.3."."""
         return self.place.key
 
 

@@ -14,7 +14,7 @@ from mtp_regression.oracle.shards import Array
 
 BF16 = DTYPES["BF16"]
 PUBLISHED_BLOCK = (FP8_BLOCK, FP8_BLOCK)
-"""Rows and columns that share a scale, where `config.json` does not say."""
+"""Rows and columns of an FP8 block, if `config.json` has no `weight_block_size`."""
 
 
 class AbsentError(LookupError):
@@ -66,10 +66,10 @@ class Source:
         return (self._array(key).astype(np.float32) - np.float32(1)).astype(BF16)
 
     def expert(self, layer: Place, number: int) -> tuple[Array, Array, Array]:
-        """Return one routed expert, in whichever layout the checkpoint stores it.
+        """Return one routed expert, from any expert layout.
 
         Args:
-            layer: Root and number of the layer.
+            layer: Root and number of the layer in the checkpoint.
             number: The expert's number in the whole layer.
 
         Returns:

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mtp_checkpoint.errors import CheckpointError
 from mtp_fixtures import CheckpointSpec, preset
-from mtp_regression.adapters.protocol import AdapterError, find
+from mtp_regression.adapters.protocol import AdapterError, problem_of
 from mtp_regression.comparison.tensors import read_folder
 from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.parallel import GRID, Parallel
@@ -97,7 +97,8 @@ def round_trips(
         try:
             ran: _Ran | None
             if world is not None:
-                find(adapter)
+                if problem := problem_of(adapter):
+                    raise AdapterError(problem)
                 ran = _run_in_world(world, cases, report_path)
             else:
                 ran = _run_started(cases, StartedRanks(time_limit or 120.0, device), report_path, console)

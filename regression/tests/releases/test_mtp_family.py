@@ -1,21 +1,19 @@
 """On a real release: what the patch replaces, and that models of other families meet upstream's functions."""
 
-import importlib
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import family_jobs
 import pytest
 
 from mtp_bridge_patch.fix import Need
 from mtp_bridge_patch.patch import FIXES
-from mtp_regression.ranks import run as ranks
+from mtp_regression.plugin import OnRanks
 
-pytestmark = [pytest.mark.xdist_group("megatron"), pytest.mark.usefixtures("main_job")]  # for its fork server
-
-Run = Callable[..., Any]
+pytestmark = pytest.mark.megatron
 
 OF_EVERY_RELEASE = (
     "build_conversion_tasks",
@@ -44,27 +42,8 @@ TINY = {
 }
 
 
-@pytest.fixture
-def on_a_rank(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Return a function that runs one of `family_jobs` on a rank, and gives its result."""
-    monkeypatch.syspath_prepend(Path(__file__).parent)
-
-    def run(job: str, *arguments: object) -> Any:
-        (result,) = ranks.run(
-            getattr(importlib.import_module("family_jobs"), job),
-            *map(str, arguments),
-            world_size=1,
-            time_limit=120,
-            log_folder=tmp_path,
-            preload=["mtp_regression.adapters.megatron_bridge"],
-        )
-        return result
-
-    return run
-
-
-def test_mtp_methods_are_wrapped_once_with_upstreams_signatures(on_a_rank: Run, release: str) -> None:
-    found = on_a_rank("replaced")
+def test_mtp_methods_are_wrapped_once_with_upstreams_signatures(on_ranks: OnRanks, release: str) -> None:
+    (found,) = on_ranks(family_jobs.replaced)
     names = [*OF_EVERY_RELEASE]
     names += [OF_FIX[fix.id] for fix in FIXES if fix.id in OF_FIX and fix.need(release) is Need.APPLIES]
     bridges = ["Qwen35VLBridge", "Qwen35VLMoEBridge"]
@@ -100,15 +79,16 @@ def other(checkpoints: dict[str, Path], tmp_path: Path) -> Callable[[str], Path]
 
 @pytest.mark.parametrize("family", ["LlamaForCausalLM", "Qwen3MoeForCausalLM"])
 def test_other_families_meet_upstreams_functions(
-    on_a_rank: Run, other: Callable[[str], Path], tmp_path: Path, family: str
+    on_ranks: OnRanks, other: Callable[[str], Path], tmp_path: Path, family: str
 ) -> None:
-    ran = on_a_rank("patch_functions", other(family), tmp_path / "saved")
+    (ran,) = on_ranks(family_jobs.patch_functions, str(other(family)), str(tmp_path / "saved"))
     assert (tmp_path / "saved" / "model.safetensors").exists()
     assert (ran["load"], ran["export"]) == ([], [])
     assert set(ran["save"]) <= LOOKS_AT
 
 
-def test_mtp_family_meets_the_patch(on_a_rank: Run, checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    ran = on_a_rank("patch_functions", checkpoints["qwen3.6-35b-a3b"], tmp_path / "saved")
+def test_mtp_family_meets_the_patch(on_ranks: OnRanks, checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    folders = (str(checkpoints["qwen3.6-35b-a3b"]), str(tmp_path / "saved"))
+    (ran,) = on_ranks(family_jobs.patch_functions, *folders)
     for step in ("load", "export", "save"):
         assert len(set(ran[step]) - LOOKS_AT) > 3, step

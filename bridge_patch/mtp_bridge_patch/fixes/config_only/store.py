@@ -11,9 +11,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from unittest.mock import patch
 
 from mtp_bridge_patch.fixes.config_only.record import ExportRecord
+from mtp_bridge_patch.upstream.replacing import replaced
 
 _RUN_CONFIG = "run_config.yaml"
 _logger = logging.getLogger(__name__)
@@ -37,12 +37,12 @@ def install_store(module: ModuleType) -> Callable[[], None]:
             _store(ExportRecord.on(getattr(self, "model", None)), str(yaml_path))
         return result
 
-    return _replaced(module.ConfigContainer, "to_yaml", to_yaml)
+    return _installed(module.ConfigContainer, "to_yaml", to_yaml)
 
 
-def _replaced(owner: Any, name: str, value: object) -> Callable[[], None]:
+def _installed(owner: Any, name: str, value: object) -> Callable[[], None]:
     undo = ExitStack()
-    undo.enter_context(patch.object(owner, name, value))
+    undo.enter_context(replaced(owner, name, value))
     return undo.close
 
 
@@ -77,7 +77,7 @@ def install_restore(module: ModuleType) -> Callable[[], None]:
         _restore(str(checkpoint_path), result[0] if isinstance(result, tuple) else result)
         return result
 
-    return _replaced(module, "load_model_config", load_model_config)
+    return _installed(module, "load_model_config", load_model_config)
 
 
 def install_resume(module: ModuleType) -> Callable[[], None]:
@@ -99,7 +99,7 @@ def install_resume(module: ModuleType) -> Callable[[], None]:
             _restore(str(folder), config.model)
         return result
 
-    return _replaced(module, "_load_base_checkpoint", _load_base_checkpoint)
+    return _installed(module, "_load_base_checkpoint", _load_base_checkpoint)
 
 
 def _restore(folder: str, model_config: Any) -> None:

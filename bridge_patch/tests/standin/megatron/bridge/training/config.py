@@ -27,7 +27,7 @@ _BASE: Any = (
 )
 
 
-class ConfigContainer(_BASE):  # type: ignore[misc]
+class ConfigContainer(_BASE):
     """Config of a training run."""
 
     def __init__(self, model: Any) -> None:

@@ -52,7 +52,7 @@ def _recorded() -> Iterator[set[str]]:
     def profile(frame: FrameType, event: str, _argument: object) -> None:
         file = frame.f_code.co_filename
         if event == "call" and file.startswith(PATCH) and not file.endswith(HOOK):
-            ran.add(frame.f_code.co_qualname)
+            ran.add(frame.f_code.co_qualname.partition(".<locals>")[0])
 
     sys.setprofile(profile)
     try:

@@ -68,7 +68,7 @@ def signatures(_world: Any = None) -> dict[str, Any]:
 def _signature(place: str) -> Any:
     module, _, name = place.partition(":")
     try:
-        found = importlib.import_module(module)
+        found: Any = importlib.import_module(module)
     except ModuleNotFoundError:
         return ABSENT
     for part in name.split("."):
