@@ -4,11 +4,8 @@
 # By this, `uv run noxfile.py` needs nothing of the project to start.
 """Sessions: `python3 noxfile.py -l` lists them; `tests` and `roundtrip` are the two that the README names."""
 
-import os
-import re
 import runpy
-import shutil
-import subprocess
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -16,6 +13,11 @@ if __name__ == "__main__":  # started by a Python that need not have nox
     runpy.run_path(str(Path(__file__).parent / "requirements" / "bootstrap.py"), run_name="__main__")
 
 import nox
+
+sys.path.insert(0, str(Path(__file__).parent))  # however nox was started
+
+from requirements.cuda import cuda_toolkit, gpus, install_transformer_engine
+from requirements.lock import pin_all
 
 nox.needs_version = ">=2025.2.9"
 nox.options.default_venv_backend = "uv|virtualenv"
@@ -25,13 +27,11 @@ nox.options.sessions = ["tests", "lint"]
 
 # The generator and the patch run on all; Megatron-Bridge needs >=3.12,<3.13.
 OLDEST_PYTHON, PYTHON = nox.project.python_versions(nox.project.load_toml("pyproject.toml"))
-RELEASES = ("0.4.2", "0.5.1", "0.6.2")
-DEFAULT_RELEASE = "0.6.2"
-KNOWN_BAD_RELEASE = "0.4.2"
-# Patched and checked as well; each in the environment of the release beside it.
-OTHER_RELEASES = {"0.4.0": "0.4.2", "0.4.1": "0.4.2", "0.5.0": "0.5.1", "0.6.0": "0.6.2"}
+# Each release, and the one whose environment it is run in.
+ENVIRONMENTS = runpy.run_path("bridge_patch/mtp_bridge_patch/releases.py")["ENVIRONMENTS"]
+RELEASES = tuple(release for release, environment in ENVIRONMENTS.items() if release == environment)
+KNOWN_BAD_RELEASE, DEFAULT_RELEASE = RELEASES[0], RELEASES[-1]
 REQUIREMENTS = Path("requirements")
-OVERRIDES = str(REQUIREMENTS / "overrides.txt")
 MAINTENANCE = ("python", "-m", "mtp_regression.maintenance")
 
 ENVIRONMENT = {
@@ -56,8 +56,8 @@ def install(session: nox.Session, requirements: str) -> None:
 
 def install_release(session: nox.Session, release: str) -> None:
     """Install the environment of a release of Megatron-Bridge."""
-    install(session, f"megatron-bridge-{OTHER_RELEASES.get(release, release)}")
-    if release in OTHER_RELEASES:
+    install(session, f"megatron-bridge-{ENVIRONMENTS[release]}")
+    if release not in RELEASES:
         session.install("--no-deps", f"megatron-bridge=={release}")
 
 
@@ -104,10 +104,7 @@ def tests_release(session: nox.Session, release: str) -> None:
 
 @nox.session(python=PYTHON)
 def tests(session: nox.Session) -> None:
-    """Run the tests with the newest Megatron-Bridge, then those of the other releases with each.
-
-    Without arguments the branches that they cover are measured, in subprocesses and ranks too.
-    """
+    """Run the tests with the newest Megatron-Bridge, measure what they cover; then those of each release."""
     install_release(session, DEFAULT_RELEASE)
     if session.posargs:
         session.run("pytest", "-n", "auto", *session.posargs)
@@ -158,7 +155,7 @@ def coverage(session: nox.Session, release: str) -> None:
     session.run(*MAINTENANCE, "coverage-limits", *session.posargs)
 
 
-@for_each((*RELEASES, *OTHER_RELEASES))
+@for_each(ENVIRONMENTS)
 def cases_release(session: nox.Session, release: str) -> None:
     """Every scenario on Megatron-Bridge {release}; `-- --update` renews what is known."""
     install_release(session, release)
@@ -198,12 +195,12 @@ def bench(session: nox.Session) -> None:
 @nox.session(python=PYTHON)
 def gpu_roundtrip(session: nox.Session) -> None:
     """Run the round trip with NCCL and the real TransformerEngine, as many cells as the GPUs allow."""
-    if not _gpus():
+    if not gpus():
         session.error(
             "gpu_roundtrip needs an NVIDIA GPU with its driver (nvidia-smi) and finds none; "
             "`nox -s roundtrip` runs the same cases on the CPU"
         )
-    if _cuda_toolkit() is None:
+    if cuda_toolkit() is None:
         session.error(
             "gpu_roundtrip builds TransformerEngine and needs a CUDA 13 toolkit (nvcc); "
             "`nox -s roundtrip` runs the same cases on the CPU"
@@ -225,48 +222,11 @@ def gpu_check(session: nox.Session) -> None:
 @nox.session(python=PYTHON)
 def te_parity(session: nox.Session) -> None:
     """Build TransformerEngine, and show that the stand-in has its parameters; needs no GPU, takes minutes."""
-    if _cuda_toolkit() is None:
+    if cuda_toolkit() is None:
         session.error("te_parity builds TransformerEngine and needs a CUDA 13 toolkit (nvcc), but no GPU")
     install_release(session, DEFAULT_RELEASE)
     install_transformer_engine(session)
     session.run(*MAINTENANCE, "te-parity", *session.posargs)
-
-
-def install_transformer_engine(session: nox.Session) -> None:
-    """Compile TransformerEngine for the environment's PyTorch, and fail if it cannot be imported."""
-    site = session.run("python", "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", silent=True)
-    includes = sorted(str(path) for path in Path(str(site).strip()).glob("nvidia/*/include"))
-    environment = {
-        "CPLUS_INCLUDE_PATH": os.pathsep.join(includes),
-        "CUDA_HOME": str(_cuda_toolkit()),
-        "MAX_JOBS": os.environ.get("MAX_JOBS", str(os.cpu_count())),  # a compiler takes up to 2 GB
-        "NVTE_PYTORCH_FORCE_BUILD": "TRUE",  # or it looks for a wheel outside of the package registry
-    }
-    pins = str(REQUIREMENTS / "transformer-engine.txt")
-    session.install("--no-deps", "--no-build-isolation", "-r", pins, env=environment)
-    # Or the stand-in would step in. After torch, which has loaded the CUDA libraries that it links to.
-    session.run("python", "-c", "import torch, transformer_engine.pytorch")
-
-
-def _cuda_toolkit() -> Path | None:
-    """Find the CUDA toolkit: that of CUDA_HOME, of the nvcc on the path, or the one at its usual place.
-
-    An nvcc on the path may be a script that calls another, so a toolkit is what has the headers beside it.
-    """
-    nvcc = shutil.which("nvcc")
-    homes = (os.environ.get("CUDA_HOME"), nvcc and Path(nvcc).resolve().parent.parent, "/usr/local/cuda")
-    parts = ("bin/nvcc", "include/cuda_runtime.h")
-    return next(
-        (Path(home) for home in homes if home and all(Path(home, part).exists() for part in parts)), None
-    )
-
-
-def _gpus() -> list[str]:
-    """List the machine's NVIDIA GPUs, a line each."""
-    if shutil.which("nvidia-smi") is None:
-        return []
-    listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False)  # noqa: S607
-    return listed.stdout.splitlines() if listed.returncode == 0 else []
 
 
 @nox.session(python=PYTHON)
@@ -285,28 +245,4 @@ def lint(session: nox.Session) -> None:
 @nox.session(python=PYTHON)
 def lock(session: nox.Session) -> None:
     """Resolve the environments again and pin them in requirements/ (posargs: such as --upgrade)."""
-    session.install("uv")
-    kit_and_tests = ("pyproject.toml", "--group", "pyproject.toml:test")
-    for release in RELEASES:
-        compile_requirements(session, f"megatron-bridge-{release}", *kit_and_tests, "--override", OVERRIDES)
-    compile_requirements(session, "light", *kit_and_tests, python=OLDEST_PYTHON)
-    oldest = ("pyproject.toml", "--resolution", "lowest-direct")
-    compile_requirements(session, "oldest", *oldest, python=OLDEST_PYTHON)
-    compile_requirements(session, "lint", "pyproject.toml")
-    compile_requirements(session, "fuzz")
-    # TransformerEngine goes on top of the default release's environment, and changes these pins alone.
-    pins = (REQUIREMENTS / f"megatron-bridge-{DEFAULT_RELEASE}.txt").read_text(encoding="utf-8")
-    beside = Path(session.create_tmp(), "constraints.txt")
-    beside.write_text(
-        re.sub(r"^nvidia-(cudnn-frontend|cutlass-dsl.*)==.*$", "", pins, flags=re.MULTILINE), encoding="utf-8"
-    )
-    compile_requirements(session, "transformer-engine", "--constraint", str(beside), "--no-annotate")
-
-
-def compile_requirements(session: nox.Session, name: str, *options: str, python: str = PYTHON) -> None:
-    """Pin what requirements/NAME.in asks for in requirements/NAME.txt; no addresses are written."""
-    session.run(
-        *("uv", "pip", "compile", str(REQUIREMENTS / f"{name}.in"), *options),
-        *("--output-file", str(REQUIREMENTS / f"{name}.txt"), "--python-version", python),
-        *("--no-emit-index-url", "--no-emit-find-links", "--no-header", "--quiet", *session.posargs),
-    )
+    pin_all(session, RELEASES, python=PYTHON, oldest_python=OLDEST_PYTHON)

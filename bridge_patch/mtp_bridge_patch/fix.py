@@ -5,15 +5,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType, ModuleType
 
-from mtp_bridge_patch.releases import is_at_least, public_release
+from mtp_bridge_patch.releases import ENVIRONMENTS, is_at_least, public_release
 from mtp_bridge_patch.upstream.hooks import Hooks
 
 Install = Callable[[ModuleType], Callable[[], None]]
 """Changes a module, once it is imported, and returns what puts it back as it was."""
-
-
-CHECKED = ("0.4.0", "0.4.1", "0.4.2", "0.5.0", "0.5.1", "0.6.0", "0.6.2")
-"""Releases of Megatron-Bridge that the fixes have been checked on (`nox -s cases`), oldest first."""
 
 
 class Need(StrEnum):
@@ -51,7 +47,7 @@ class Fix(Hooks):
     def releases(self) -> tuple[str, ...]:
         """Releases that have the failure, and on which the fix has been checked."""
         since = self.fixed_since
-        return tuple(release for release in CHECKED if since is None or not is_at_least(release, since))
+        return tuple(release for release in ENVIRONMENTS if since is None or not is_at_least(release, since))
 
     def need(self, version: str) -> Need:
         """Tell what an installed version of Megatron-Bridge has to do with the fix."""

@@ -1,8 +1,23 @@
-"""The installed release of Megatron-Bridge, found without importing it."""
+"""Releases of Megatron-Bridge: those that are known, and the one that is installed, which is not imported."""
 
 import re
 
 _DISTRIBUTION = "megatron-bridge"
+
+ENVIRONMENTS = {
+    "0.4.0": "0.4.2",
+    "0.4.1": "0.4.2",
+    "0.4.2": "0.4.2",
+    "0.5.0": "0.5.1",
+    "0.5.1": "0.5.1",
+    "0.6.0": "0.6.2",
+    "0.6.2": "0.6.2",
+}
+"""Releases that the fixes have been checked on (`nox -s cases`), oldest first.
+
+Each with the release whose pinned environment (`requirements/`) it is run in, and with which docs/cases.md
+compares it. `noxfile.py` reads this table, and so runs this module without its package.
+"""
 
 
 def installed_release() -> str | None:

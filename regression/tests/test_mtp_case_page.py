@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from mtp_bridge_patch.fix import CHECKED
+from mtp_bridge_patch.releases import ENVIRONMENTS
 from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.maintenance.cases.page import OTHERS, RELEASES, page
 from mtp_regression.maintenance.cases.table import KNOWN, PATCHED, UPSTREAM, outcome
@@ -27,10 +27,10 @@ def test_page_is_what_is_known() -> None:
 
 
 def test_every_release_that_is_patched_is_known() -> None:
-    assert sorted((*RELEASES, *OTHERS)) == list(CHECKED)
+    assert sorted((*RELEASES, *OTHERS)) == list(ENVIRONMENTS)
 
 
-@pytest.mark.parametrize("release", CHECKED)
+@pytest.mark.parametrize("release", ENVIRONMENTS)
 def test_patched_release_carries_or_refuses_every_scenario(release: str) -> None:
     known = json.loads((KNOWN / f"{release}.json").read_text(encoding="utf-8"))
     assert list(known) == [scenario.name for scenario in SCENARIOS]

@@ -6,7 +6,7 @@ from mtp_regression.ranks.world import World
 
 def run_snippet(_world: World, code: str, path: str) -> list[bool]:
     """Run a snippet that uses `AutoBridge` and `path`; tells if the patch was applied then, and after it."""
-    from mtp_regression.adapters import megatron_bridge  # imports Megatron
+    from megatron.bridge import AutoBridge as Upstream  # as the adapter has already
 
     applied = []
 
@@ -14,7 +14,8 @@ def run_snippet(_world: World, code: str, path: str) -> list[bool]:
         @staticmethod
         def from_hf_pretrained(folder: str) -> object:
             applied.append(bool(mtp_bridge_patch.applied()))
-            return megatron_bridge.AutoBridge.from_hf_pretrained(folder)
+            loaded: object = Upstream.from_hf_pretrained(folder)
+            return loaded
 
     exec(code, {"AutoBridge": AutoBridge, "path": path})
     return [*applied, bool(mtp_bridge_patch.applied())]

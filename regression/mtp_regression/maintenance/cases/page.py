@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+from mtp_bridge_patch.releases import ENVIRONMENTS
 from mtp_regression.maintenance.cases.table import KNOWN, PATCHED, UPSTREAM
 from mtp_regression.scenarios import SCENARIOS
 
-RELEASES = ("0.4.2", "0.5.1", "0.6.2")
-OTHERS = {"0.4.0": "0.4.2", "0.4.1": "0.4.2", "0.5.0": "0.5.1", "0.6.0": "0.6.2"}
+RELEASES = tuple(release for release, like in ENVIRONMENTS.items() if release == like)
+OTHERS = {release: like for release, like in ENVIRONMENTS.items() if release != like}
 """Releases that are patched as well, and the one of the table that each is compared with."""
 
 Known = dict[str, dict[str, dict[str, dict[str, str]]]]
