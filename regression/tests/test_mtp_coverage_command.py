@@ -35,6 +35,7 @@ def test_release_that_is_installed_is_accepted() -> None:
         (["qwen4"], "'qwen4' is none of"),
         (["qwen3.6-35b-a3b", "--parallel", "vpp2"], "at least two pipeline stages"),
         (["qwen3.6-27b", "--mtp-experts", "packed"], "experts"),
+        (["qwen3.6-35b-a3b", "--mtp-layers", "0", "--mtp-experts", "packed"], "--mtp-experts: has no effect"),
         (["qwen3.6-35b-a3b", "--scale", "tiny", "--parallel", "ep3"], "ep3"),
     ],
 )

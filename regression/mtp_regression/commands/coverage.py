@@ -15,7 +15,7 @@ import typer
 from mtp_bridge_patch.releases import installed_release, public_release
 from mtp_checkpoint.layouts.expert_layout import SCALE_SUFFIX, ExpertLayout
 from mtp_fixtures import PRESETS, CheckpointSpec, Scale, preset
-from mtp_regression.commands.console import Json, fail, read_parallel
+from mtp_regression.commands.console import Json, fail, read_parallel, refuse
 from mtp_regression.coverage.number_ranges import with_ranges
 from mtp_regression.ranks.parallel import Parallel
 
@@ -26,6 +26,7 @@ _ENVIRONMENT = "install the environment of a bridge, as CONTRIBUTING.md shows"
 
 
 def coverage(
+    context: typer.Context,
     preset_name: Annotated[
         str, typer.Argument(metavar="PRESET", help="A published model; `mtpkit presets` lists them.")
     ],
@@ -56,6 +57,8 @@ def coverage(
     """
     if preset_name not in PRESETS:
         raise typer.BadParameter(f"{preset_name!r} is none of {', '.join(PRESETS)}", param_hint="PRESET")
+    if mtp_layers == 0:
+        refuse(context, ["mtp_experts"], "without MTP tensors")
     parallel = read_parallel(parallel_text)
     start = time.perf_counter()
     release = _release(bridge)
