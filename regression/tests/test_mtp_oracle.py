@@ -72,8 +72,8 @@ def test_padded_vocabulary(q36: Path) -> None:
 
 def test_packed_experts_in_fp8_are_dequantized(make_checkpoint: MakeCheckpoint) -> None:
     """An expert's scales are a slice of a tensor; 272 rows of gate and up are blocks of 128, 128 and 16."""
-    layout = {"mtp_experts": "fp8-packed", "decoder_experts": "fp8-packed"}
-    folder = make_checkpoint("qwen3.6-35b-a3b-fp8", **layout)
+    layouts: dict[str, Any] = dict.fromkeys(("mtp_experts", "decoder_experts"), "fp8-packed")
+    folder = make_checkpoint("qwen3.6-35b-a3b-fp8", **layouts)
     source, held = stored(folder), expected(folder, *ONE)
     for prefix, name in (("mtp.layers.0.", "mtp.layers.0."), (TEXT + "layers.3.", "decoder.layers.3.")):
         for key, linear in (("gate_up_proj", "linear_fc1"), ("down_proj", "linear_fc2")):
