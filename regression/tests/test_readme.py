@@ -6,6 +6,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -142,7 +143,8 @@ def sessions() -> set[str]:
     nox.session = session
     nox.parametrize = lambda *_args, **_options: lambda function: function
     nox.project.python_versions.return_value = ["3.11", "3.12"]
-    with mock.patch.dict(sys.modules, nox=nox):
+    path = mock.patch.object(sys, "path", [*sys.path])
+    with mock.patch.dict(sys.modules, nox=nox), path, chdir(ROOT):
         runpy.run_path(str(ROOT / "noxfile.py"), run_name="noxfile")
     return found
 
