@@ -7,10 +7,15 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from mtp_fixtures.plugin import MakeCheckpoint
 
 pytest_plugins = ["pytester"]
+
+# An example may take as long as a busy machine needs.
+settings.register_profile("kit", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("kit")
 
 # Nothing is to be looked up elsewhere; set before transformers is imported.
 os.environ["HF_HUB_OFFLINE"] = "1"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from mtp_bridge_patch.fixes.config_only.record import FILE_NAME, ExportRecord
@@ -16,7 +16,6 @@ from mtp_checkpoint.inspection.declaration import CONFIG_NAME, Declaration
 from mtp_checkpoint.layouts.expert_layout import ExpertLayout
 
 # Other processes may hold the cores meanwhile, so the time an example takes says nothing.
-unhurried = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def objects(inner: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
@@ -39,7 +38,6 @@ def short_message(error: CheckpointError, folder: Path) -> bool:
     return bool(error.problems) and str(error).isprintable() and len(str(error)) < 3000 + len(str(folder))
 
 
-@unhurried
 @given(content=documents)
 def test_any_config_is_read_or_refused(folder: Path, content: bytes) -> None:
     (folder / CONFIG_NAME).write_bytes(content)
@@ -57,7 +55,6 @@ layouts = st.sampled_from([*ExpertLayout]) | values
 records = st.fixed_dictionaries({"decoder": layouts, "mtp": layouts, "float32": st.lists(st.text()) | values})
 
 
-@unhurried
 @given(content=documents | records.map(lambda record: json.dumps(record).encode()))
 def test_any_record_is_read_as_it_is_or_refused(folder: Path, content: bytes) -> None:
     try:
@@ -75,7 +72,6 @@ def test_any_record_is_read_as_it_is_or_refused(folder: Path, content: bytes) ->
     )
 
 
-@unhurried
 @given(content=documents)
 def test_any_index_of_a_folder_is_refused_where_it_names_no_shard(folder: Path, content: bytes) -> None:
     (folder / INDEX_NAME).write_bytes(content)

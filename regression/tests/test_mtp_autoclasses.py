@@ -74,10 +74,13 @@ def test_text_only(name: str, make_checkpoint: MakeCheckpoint) -> None:
     folder = make_checkpoint(name, text_only=True)
     config = AutoConfig.from_pretrained(folder)
     text = PRESETS[name].geometry(Scale.TINY).text
-    assert config.model_type == ("qwen3_5_moe_text" if PRESETS[name].is_moe else "qwen3_5_text")
+    model_type, end = ("qwen3_5_moe_text" if PRESETS[name].is_moe else "qwen3_5_text"), "<|endoftext|>"
+    if name.startswith("qwen3-next"):
+        model_type, end = "qwen3_next", "<|im_end|>"
+    assert config.model_type == model_type
     assert (config.vocab_size, config.hidden_size) == (TINY, text.hidden_size)
     tokenizer, processor = (auto.from_pretrained(folder) for auto in (AutoTokenizer, AutoProcessor))
-    assert config.eos_token_id == tokenizer.convert_tokens_to_ids("<|endoftext|>")
+    assert config.eos_token_id == tokenizer.convert_tokens_to_ids(end)
     assert type(processor) is type(tokenizer)
     assert processor.get_vocab() == tokenizer.get_vocab()
 

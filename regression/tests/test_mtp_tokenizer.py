@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from mtp_fixtures import CheckpointSpec, Scale, preset
@@ -128,7 +128,6 @@ def test_tokens_of_a_text(tokenizers: list[Any], text: str, tokens: list[str], i
         assert ids is None or tokenizer(text).input_ids == ids
 
 
-@settings(deadline=None)
 @example(text=MARK + "'sa")
 @example(text="ha !")
 @example(text="".join(map(chr, range(256))))

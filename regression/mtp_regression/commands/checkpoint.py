@@ -42,7 +42,7 @@ def presets(as_json: Json = False) -> None:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for column in ("preset", "family", "decoder, MTP"):
         table.add_column(column, no_wrap=True)
     for column in ("params", "tensors", "GB"):

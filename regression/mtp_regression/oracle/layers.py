@@ -13,9 +13,11 @@ second. `linear_fc1` of an MLP or expert is [2 * I, H], gate rows before up rows
 
 from __future__ import annotations
 
+import numpy as np
+
 from mtp_checkpoint.layouts.expert_layout import PROJECTIONS
 from mtp_checkpoint.layouts.keys import Place, matrix_name
-from mtp_fixtures.model.geometry import Dense, TextGeometry
+from mtp_fixtures.model.geometry import Dense, LinearProjections, TextGeometry
 from mtp_regression.oracle.placement import Layer, Placement
 from mtp_regression.oracle.recipes import Recipe, Recipes, ShardedSource, prefixed
 from mtp_regression.oracle.shards import Array, interleave_groups, split_output_gate
@@ -91,6 +93,12 @@ def _linear_attention(prefix: str, sharded: ShardedSource, text: TextGeometry) -
         return [rows[:size], rows[size : 2 * size], rows[2 * size :]]
 
     def projections() -> list[Array]:
+        if text.linear_projections is LinearProjections.FUSED:
+            return _unfused(
+                source.weight(linear + "in_proj_qkvz.weight"),
+                source.weight(linear + "in_proj_ba.weight"),
+                text,
+            )
         z_beta_alpha = [source.weight(f"{linear}in_proj_{name}.weight") for name in "zba"]
         return query_key_value(linear + "in_proj_qkv.weight") + z_beta_alpha
 
@@ -101,6 +109,28 @@ def _linear_attention(prefix: str, sharded: ShardedSource, text: TextGeometry) -
     yield "dt_bias", sharded.column_parallel(linear + "dt_bias")
     yield "out_norm.weight", lambda: source.zero_centred(linear + "norm.weight")
     yield "out_proj.weight", sharded.row_parallel(linear + "out_proj.weight")
+
+
+def _unfused(qkvz: Array, beta_alpha: Array, text: TextGeometry) -> list[Array]:
+    """Sort the rows of Qwen3-Next's fused projections by what they compute.
+
+    Each key head has its query rows, its key rows, and the value rows, then the z rows of the value heads
+    that share it; beta and alpha of these heads likewise (transformers,
+    `Qwen3NextGatedDeltaNet.fix_query_key_value_ordering`).
+
+    Args:
+        qkvz: [2 * Q + 2 * R, H], in the sizes of `_linear_attention`.
+        beta_alpha: [2 * V, H].
+        text: The language model's dimensions.
+
+    Returns:
+        Query, key [Q, H], value, z [R, H], beta, alpha [V, H].
+    """
+    heads, width = text.linear_num_key_heads, qkvz.shape[-1]
+    key, value = text.linear_key_head_dim, text.linear_value_size // heads
+    parts = np.split(qkvz.reshape(heads, -1, width), (key, 2 * key, 2 * key + value), axis=1)
+    parts += np.split(beta_alpha.reshape(heads, -1, width), 2, axis=1)
+    return [part.reshape(-1, width) for part in parts]
 
 
 def _gated_unit(prefix: str, sharded: ShardedSource) -> Recipes:
