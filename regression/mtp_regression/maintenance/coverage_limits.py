@@ -22,7 +22,7 @@ from rich.table import Table
 
 from mtp_bridge_patch.releases import installed_release, is_at_least
 from mtp_fixtures import PRESETS
-from mtp_fixtures.model.geometry import Moe
+from mtp_fixtures.model.mlp import Moe
 
 MOST_SECONDS = 90.0
 MOST_MEMORY = 6_000_000_000

@@ -17,7 +17,8 @@ import numpy as np
 
 from mtp_checkpoint.layouts.expert_layout import PROJECTIONS
 from mtp_checkpoint.layouts.keys import Place, matrix_name
-from mtp_fixtures.model.geometry import Dense, LinearProjections, TextGeometry
+from mtp_fixtures.model.geometry import LinearProjections, TextGeometry
+from mtp_fixtures.model.mlp import Dense
 from mtp_regression.oracle.placement import Layer, Placement
 from mtp_regression.oracle.recipes import Recipe, Recipes, ShardedSource, prefixed
 from mtp_regression.oracle.shards import Array, interleave_groups, split_output_gate
