@@ -16,7 +16,7 @@ Job = Callable[..., tuple[int, dict[str, Any]]]
 @pytest.fixture(scope="session")
 def megatron_server() -> None:
     """One fork server, which has imported all that any test with the mark `megatron` needs."""
-    warm(["mtp_regression.adapters.megatron_bridge", "saboteurs", "oracle_saboteurs"])
+    warm(["mtp_regression.adapters.megatron_bridge", "saboteurs", "oracle_saboteurs", "declared_mtp"])
 
 
 @pytest.fixture(autouse=True)
