@@ -21,9 +21,9 @@ def main() -> None:
     """Refuse what cannot work, or become nox with the arguments of this command."""
     machine = f"{platform.system()} on {platform.machine()}"
     if machine != "Linux on x86_64":
-        generator = "the generator works here: `pip install .`, then `mtpkit generate`."
-        instead = "in WSL 2 they can run." if platform.system() == "Windows" else generator
-        sys.exit(f"The sessions need Linux on x86_64, and this is {machine}; {instead}")
+        wsl = "in WSL 2 they can run, and " if platform.system() == "Windows" else ""
+        generator = "the generator needs neither: `pip install .`, then `mtpkit generate`."
+        sys.exit(f"The sessions need Linux on x86_64, and this is {machine}; {wsl}{generator}")
     if sys.version_info < (3, 8):  # noqa: UP036
         sys.exit(f"Python 3.8 or newer is needed to start, and this is {platform.python_version()}.")
     uv = os.environ.get("UV") or private_uv()

@@ -29,6 +29,8 @@ if [ "$1" = venv ]; then
 fi
 """
 
+GENERATOR = "the generator needs neither: `pip install .`, then `mtpkit generate`."
+
 FirstLine = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -84,9 +86,9 @@ def sentence(done: subprocess.CompletedProcess[str]) -> str:
 @pytest.mark.parametrize(
     ("system", "machine", "what_works"),
     [
-        ("Darwin", "arm64", "the generator works here: `pip install .`, then `mtpkit generate`."),
-        ("Linux", "aarch64", "the generator works here: `pip install .`, then `mtpkit generate`."),
-        ("Windows", "AMD64", "in WSL 2 they can run."),
+        ("Darwin", "arm64", GENERATOR),
+        ("Linux", "aarch64", GENERATOR),
+        ("Windows", "AMD64", f"in WSL 2 they can run, and {GENERATOR}"),
     ],
 )
 def test_another_machine_is_told_what_works_there(
