@@ -12,19 +12,8 @@ from mtp_regression.ranks.devices import Device
 from mtp_regression.roundtrip.differences import compare_reports, read_report
 from mtp_regression.roundtrip.judge import Record, report_of
 
-EXACT = Record(
-    bridge="bridge 1.0",
-    engine="engine",
-    checkpoint="first",
-    parallel="tp1",
-    ranks=1,
-    export="native",
-    verdict=Verdict.EXACT,
-    declared=0,
-    seconds=0.5,
-    case_seconds=1.25,
-    compared=3,
-)
+from .test_terminal import EXACT
+
 CELL = [replace(EXACT, export=export) for export in ("native", "stream", "saved")]
 WRONG = [Finding("mtp.norm.weight", Verdict.WRONG, "1 of 8")]
 
