@@ -16,7 +16,14 @@ class AdapterError(ValueError):
 
 
 class Adapter(Protocol):
-    """A bridge under test. One object serves one case on one rank; every call is made by all ranks.
+    """A bridge under test. One object serves one case on one rank; all ranks make every call, in one order.
+
+    The object is made without arguments, on each rank. By then `torch.distributed` is initialised with all ranks
+    of the case (gloo on CPUs, NCCL on GPUs), and RANK, WORLD_SIZE and LOCAL_RANK are set; on CPUs torch has one
+    thread. Model-parallel groups are the adapter's to make in `load`, and to destroy in `close`.
+
+    An exception of a method is the case's crash, in the load or in the export; the report has its rank, class,
+    message and traceback. Ranks that wait for the one that raised are ended with it.
 
     Attributes:
         bridge: Name of the bridge, as declared exceptions spell it.
@@ -33,22 +40,45 @@ class Adapter(Protocol):
     engine: str
 
     def load(self, checkpoint: Path, parallel: Parallel) -> None:
-        """Build the model, fill every parameter with NaN, then load the checkpoint."""
+        """Build this rank's part of the model, fill every parameter with NaN, then load the checkpoint.
+
+        The NaNs show what the load leaves out: uninitialised memory may hold anything.
+
+        Args:
+            checkpoint: Folder of safetensors files with `config.json`; nothing of it may be changed.
+            parallel: The parallel layout; its sizes multiply to no more than the ranks that there are.
+
+        Raises:
+            Exception: Of one of the classes `refusals`: the verdict is `refused`. Any other: `crash-import`.
+        """
 
     def coordinates(self) -> Coordinates:
-        """Return this rank's place in the parallel layout."""
+        """Return this rank's place in the parallel layout; called after `load`."""
 
     def parameters(self) -> Iterator[tuple[str, Any]]:
-        """Yield this rank's parameters: Megatron-Core's names behind "{chunk}/", and tensors."""
+        """Yield the name and the `torch.Tensor` of every parameter that this rank holds.
+
+        A name is "{chunk}/{name}": the number of the model chunk on this rank, from 0, and Megatron-Core's
+        name in that chunk, without the wrappers' `module.` and `language_model.` and the `mtp_model_layer.`
+        of MTP layers, such as "0/mtp.layers.0.mlp.experts.linear_fc1.weight7". Layers and experts are
+        numbered from 0 on the rank. The tensor is the rank's shard, in the model's dtype, on any device.
+        """
 
     def stream(self) -> Iterator[tuple[str, Any]]:
-        """Yield the model in the checkpoint's format: names and tensors."""
+        """Yield the whole model in the checkpoint's format, on every rank: keys and `torch.Tensor`s.
+
+        Shapes and dtypes are to be those of the checkpoint that was loaded; tensors may be on any device.
+        """
 
     def save(self, folder: Path) -> None:
-        """Write the model into a folder, in the checkpoint's format."""
+        """Write the model into a folder, in the checkpoint's format.
+
+        Args:
+            folder: The same for all ranks; it does not exist. Rank 0 reads it when all ranks have returned.
+        """
 
     def warnings(self) -> list[str]:
-        """Return what the bridge has warned of so far."""
+        """Return the messages that the bridge has logged as warnings so far."""
 
     def close(self) -> None:
         """Give back what `load` took, so that another case can run in the process."""
