@@ -18,12 +18,13 @@ class AdapterError(ValueError):
 class Adapter(Protocol):
     """A bridge under test. One object serves one case on one rank; all ranks make every call, in one order.
 
-    The object is made without arguments, on each rank. By then `torch.distributed` is initialised with all ranks
-    of the case (gloo on CPUs, NCCL on GPUs), and RANK, WORLD_SIZE and LOCAL_RANK are set; on CPUs torch has one
-    thread. Model-parallel groups are the adapter's to make in `load`, and to destroy in `close`.
+    The object is made without arguments, on each rank. By then `torch.distributed` is initialised with all
+    ranks of the case (gloo on CPUs, NCCL on GPUs), and RANK, WORLD_SIZE and LOCAL_RANK are set; on CPUs
+    torch has one thread. Model-parallel groups are the adapter's to make in `load`, and to destroy in
+    `close`.
 
-    An exception of a method is the case's crash, in the load or in the export; the report has its rank, class,
-    message and traceback. Ranks that wait for the one that raised are ended with it.
+    An exception of a method is the case's crash, in the load or in the export; the report has its rank,
+    class, message and traceback. Ranks that wait for the one that raised are ended with it.
 
     Attributes:
         bridge: Name of the bridge, as declared exceptions spell it.
