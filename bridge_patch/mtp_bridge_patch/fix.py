@@ -1,9 +1,9 @@
 """What a fix states about itself. Each fix has a module of its own and is listed in ``patch.FIXES``."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from types import MappingProxyType, ModuleType
+from types import ModuleType
 
 from mtp_bridge_patch.releases import ENVIRONMENTS, is_at_least, public_release
 from mtp_bridge_patch.upstream.hooks import Hooks
@@ -41,7 +41,7 @@ class Fix(Hooks):
     id: str
     failure: str
     fixed_since: str | None
-    modules: Mapping[str, Install] = MappingProxyType({})
+    modules: Mapping[str, Install] = field(default_factory=dict)
 
     @property
     def releases(self) -> tuple[str, ...]:
