@@ -8,7 +8,6 @@ from dataclasses import asdict
 import typer
 
 from mtp_regression.commands.console import Json
-from mtp_regression.megatron.environment import examine
 
 
 def doctor(as_json: Json = False) -> None:
@@ -18,6 +17,8 @@ def doctor(as_json: Json = False) -> None:
     """
     from rich.console import Console
     from rich.table import Table
+
+    from mtp_regression.megatron.environment import examine
 
     with Console(stderr=True).status("importing the bridge"):
         found = list(examine())

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
-from mtp_bridge_patch import Status, UnsupportedRelease, status_of
 from mtp_regression.commands.console import Json, fail
+
+if TYPE_CHECKING:
+    from mtp_bridge_patch import Status
 
 
 def patch(as_json: Json = False) -> None:
@@ -14,6 +17,8 @@ def patch(as_json: Json = False) -> None:
     A fix applies, is not needed (fixed upstream), or is not available (not checked on the release). Exits
     with 2 if Megatron-Bridge is not installed, or no fix knows its release.
     """
+    from mtp_bridge_patch import UnsupportedRelease, status_of
+
     try:
         status = status_of()
     except UnsupportedRelease as error:
