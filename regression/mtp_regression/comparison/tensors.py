@@ -82,6 +82,14 @@ class RawTensor:
         flat = tensor.detach().cpu().contiguous().flatten()
         return cls(name, tuple(tensor.shape), flat.view(torch.uint8).numpy().copy())
 
+    def to_torch(self) -> Any:
+        """Copy it into a `torch.Tensor` on the CPU."""
+        import torch
+
+        dtypes = {name: str(dtype) for dtype, name in _TORCH_NAMES.items()}
+        dtype = getattr(torch, dtypes[self.dtype].removeprefix("torch."))
+        return torch.from_numpy(self.data.copy()).view(dtype).reshape(self.shape)
+
     def array(self) -> NDArray[Any]:
         """View the bytes, without a copy, as a numpy array of the tensor's shape and dtype (see `DTYPES`)."""
         return self.data.view(DTYPES[self.dtype]).reshape(self.shape)

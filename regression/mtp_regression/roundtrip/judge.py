@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mtp_regression.comparison.tensors import read_folder
@@ -109,6 +110,7 @@ def report_of(
     import_seconds: float,
     seconds: float,
     not_run: Sequence[str] = (),
+    stages_not_run: Mapping[Stage, str] = MappingProxyType({}),
     unfinished: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Make the JSON report of a run; `docs/report.md` describes it."""
@@ -120,6 +122,7 @@ def report_of(
         "seconds": round(seconds, 3),
         "passed": bool(records) and not unfinished and all(record.passed for record in records),
         "not_run": list(not_run),
+        "stages_not_run": dict(stages_not_run),
         "unfinished": list(unfinished),
         "records": [_plain(record) for record in records],
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.parallel import GRID, Parallel
 from mtp_regression.ranks.world import World
 from mtp_regression.roundtrip.differences import read_report
-from mtp_regression.stages.case import CHECKS, Stage
+from mtp_regression.stages.case import CHECKS, NEEDS, Stage
 
 MAIN_JOB = ("qwen3.5-35b-a3b", "qwen3.6-35b-a3b")
 """Presets whose tiny checkpoints are taken when none is named: MTP experts per expert, and packed."""
@@ -55,15 +55,24 @@ class Request:
     compare_path: Path | None = None
     keep: bool = False
 
-    def checks(self) -> list[Stage]:
-        """Return the stages to take, in order.
+    def checks(self, lacks: Collection[str]) -> tuple[list[Stage], dict[Stage, str]]:
+        """Return the stages to take, in order, and those that the adapter cannot take, with the reason.
+
+        Args:
+            lacks: Methods that the adapter does not have, of those that it may lack.
 
         Raises:
-            CannotRunError: A stage is none that can be chosen.
+            CannotRunError: A stage is named that cannot be taken, or none is left.
         """
         if Stage.LOAD in self.stages:
             raise CannotRunError(f"{Stage.LOAD} always runs; choose of {', '.join(CHECKS)}")
-        return [stage for stage in CHECKS if stage in (self.stages or CHECKS)]
+        wanted = [stage for stage in CHECKS if stage in (self.stages or CHECKS)]
+        not_run: dict[Stage, str] = {
+            stage: f"{self.adapter} has no {NEEDS[stage]}" for stage in wanted if NEEDS.get(stage) in lacks
+        }
+        if self.stages and not_run:
+            raise CannotRunError("; ".join(f"stage {stage}: {reason}" for stage, reason in not_run.items()))
+        return [stage for stage in wanted if stage not in not_run], not_run
 
     def earlier(self) -> dict[str, Any] | None:
         """Read the earlier report, if there is one to compare with, and look at what is asked for.

@@ -20,16 +20,26 @@ class Stage(StrEnum):
         NATIVE: Compare the parameters on the rank with what the oracle expects.
         STREAM: Compare the streamed export with the checkpoint.
         SAVED: Compare the saved folder with the checkpoint.
+        RETRAINED: Give every parameter another value, and compare both exports with those.
+        RELOADED: Load other checkpoints into the model, and compare both exports with each.
     """
 
     LOAD = "load"
     NATIVE = "native"
     STREAM = "stream"
     SAVED = "saved"
+    RETRAINED = "retrained"
+    RELOADED = "reloaded"
 
 
 CHECKS = tuple(stage for stage in Stage if stage is not Stage.LOAD)
 """The stages that find something; each begins with the model as it was loaded."""
+
+NEEDS: Mapping[Stage, str] = {
+    Stage.NATIVE: "coordinates",
+    Stage.RELOADED: "reload",
+}
+"""The method that an adapter may lack and a stage needs."""
 
 
 @dataclass(frozen=True)
