@@ -4,6 +4,7 @@ They are adapters; the suite must give each the verdict that its mistake deserve
 module by name. It runs in the rank's own process, so nothing needs to be put back.
 """
 
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -164,3 +165,67 @@ class Refuses(RaisesOnLoad):
     """The same, and declares that it is a refusal."""
 
     refusals = (TooOldError,)
+
+
+class ReusesOneBuffer(ExportSaboteur):
+    """Yields one buffer again and again for tensors of one shape and dtype."""
+
+    def corrupt(self, stream: Stream) -> Stream:
+        buffers: dict[Any, torch.Tensor] = {}
+        for name, tensor in stream:
+            buffer = buffers.setdefault((tensor.shape, tensor.dtype), torch.empty_like(tensor))
+            yield name, buffer.copy_(tensor)
+
+
+class DestroysTheModel(MegatronBridge):
+    """Zeroes a parameter when the stream has ended."""
+
+    def stream(self) -> Iterator[tuple[str, Any]]:
+        yield from super().stream()
+        for name, parameter in self.parameters():
+            if name.endswith("mtp.layers.0.enorm.weight"):
+                parameter.data.zero_()
+
+
+class OtherOrder(MegatronBridge):
+    """Yields two tensors in another order on its last rank."""
+
+    def stream(self) -> Iterator[tuple[str, Any]]:
+        items = list(super().stream())
+        if torch.distributed.get_rank() == torch.distributed.get_world_size() - 1:
+            items[3:5] = items[4], items[3]
+        yield from items
+
+
+class HangsWhenLeft(MegatronBridge):
+    """Wants all ranks together once more when the consumer leaves the loop, and one rank does not come."""
+
+    def stream(self) -> Iterator[tuple[str, Any]]:
+        try:
+            yield from super().stream()
+        except GeneratorExit:
+            if torch.distributed.get_rank() == 0:
+                torch.distributed.barrier()
+            raise
+
+
+class RaisesLate(MegatronBridge):
+    """Raises in the stream on rank 0, while rank 1 is still busy with its parameters."""
+
+    def parameters(self) -> Iterator[tuple[str, Any]]:
+        if torch.distributed.get_rank() == 1:
+            time.sleep(1)
+        yield from super().parameters()
+
+    def stream(self) -> Iterator[tuple[str, Any]]:
+        if torch.distributed.get_rank() == 0:
+            raise TooOldError("no stream")
+        yield from super().stream()
+
+
+class DiesInClose(MegatronBridge):
+    """Raises when all stages have ended."""
+
+    def close(self) -> None:
+        super().close()
+        raise TooOldError("cannot close")
