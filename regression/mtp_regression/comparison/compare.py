@@ -111,7 +111,8 @@ def compare_tensor(expected: RawTensor, actual: RawTensor) -> tuple[Verdict, str
     if same_dtype:
         differs = (expected.data != actual.data).reshape(want.size, -1).any(axis=1)
     else:
-        differs = (want_values != have_values) & ~(np.isnan(want_values) & np.isnan(have_values))
+        # As float64's bits: 0 is not -0, nor one NaN another.
+        differs = want_values.view(np.uint64) != have_values.view(np.uint64)
     if not differs.any():
         return Verdict.DTYPE, f"{actual.dtype} instead of {expected.dtype}, equal values"
     at = int(differs.argmax())
