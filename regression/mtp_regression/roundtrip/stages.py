@@ -12,7 +12,7 @@ import torch
 
 from mtp_bridge_patch import IncompleteLoadError, LayoutError
 from mtp_regression.adapters.protocol import Adapter, find
-from mtp_regression.comparison.compare import collect, compare
+from mtp_regression.comparison.compare import compare
 from mtp_regression.comparison.tensors import RawTensor, read_folder
 from mtp_regression.oracle.check import check
 from mtp_regression.oracle.parameters import native_parameters
@@ -58,17 +58,16 @@ def run_stages(world: World, case: Case, exports: Collection[Stage], folder: Pat
                 )
         if Stage.STREAM in exports:
             with _stage(bridge, folder, Stage.STREAM, world.rank) as outcome:
-                exported, repeated = collect(
-                    (name, RawTensor.from_torch(tensor)) for name, tensor in bridge.stream()
-                )
                 outcome.compared = len(source)
-                outcome.findings = repeated + compare(source, exported)
+                outcome.findings = compare(
+                    source, ((name, RawTensor.from_torch(tensor)) for name, tensor in bridge.stream())
+                )
         if Stage.SAVED in exports:
             with _stage(bridge, folder, Stage.SAVED, world.rank) as outcome:
                 bridge.save(folder / "saved")
                 if world.rank == 0:
                     outcome.compared = len(source)
-                    outcome.findings = compare(source, read_folder(folder / "saved"))
+                    outcome.findings = compare(source, read_folder(folder / "saved").items())
     finally:
         bridge.close()
 
