@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -34,6 +34,9 @@ class Adapter(Protocol):
     Two attributes may be left out. `vocab_divisor`, of an adapter that pads the vocabulary, is Megatron's
     `make_vocab_size_divisible_by`. `refusals` are classes of exceptions by which the bridge says, before it
     loads anything, that it cannot carry the checkpoint; the patch's own are known without it.
+
+    One method may be left out: that of `ReadsGenerated`, without which checkpoints of published dimensions,
+    which are on no disk, cannot be taken.
     """
 
     bridge: str
@@ -85,6 +88,23 @@ class Adapter(Protocol):
         """Give back what `load` took, so that another case can run in the process."""
 
 
+class ReadsGenerated(Protocol):
+    """An adapter that can load a checkpoint whose tensors are made when they are asked for."""
+
+    def read_from(self, tensor_of: Callable[[str], Any]) -> None:
+        """Take the tensors of the checkpoint that is loaded next from here.
+
+        Called before `load`, whose folder has `config.json`, tokenizer, index and safetensors files with true
+        headers, but holes in the place of the tensors' data.
+
+        Args:
+            tensor_of: Makes the `torch.Tensor` of a key, on the CPU; what is not held on to is freed.
+
+        Raises:
+            KeyError: By `tensor_of`: the checkpoint has no such key.
+        """
+
+
 def find(name: str) -> type[Adapter]:
     """Import an adapter class.
 
@@ -107,12 +127,19 @@ def find(name: str) -> type[Adapter]:
     return cast(type[Adapter], found)
 
 
-def problem_of(name: str) -> str:
-    """Say why `find` does not find an adapter; empty if it does."""
+def problem_of(name: str, generated: bool = False) -> str:
+    """Say why `find` does not find an adapter, or why it cannot take generated checkpoints; else nothing.
+
+    Args:
+        name: See `find`.
+        generated: Whether checkpoints are generated while they are read.
+    """
     try:
-        find(name)
+        found = find(name)
     except (AdapterError, ImportError) as error:
         return str(error)
+    if generated and not callable(getattr(found, "read_from", None)):
+        return f"{name} has no method read_from, by which a checkpoint is loaded that is on no disk"
     return ""
 
 

@@ -89,6 +89,14 @@ class RawTensor:
         flat = tensor.detach().cpu().contiguous().flatten()
         return cls(name, tuple(tensor.shape), flat.view(torch.uint8).numpy().copy())
 
+    def to_torch(self) -> Any:
+        """Return the bytes, without a copy if they can be written to, as a `torch.Tensor` on the CPU."""
+        import torch
+
+        named = {name: dtype for dtype, name in _TORCH_NAMES.items()}
+        dtype = getattr(torch, named[self.dtype].removeprefix("torch."))
+        return torch.from_numpy(np.require(self.data, requirements="W")).view(dtype).reshape(self.shape)
+
     def array(self) -> NDArray[Any]:
         """View the bytes, without a copy, as a numpy array of the tensor's shape and dtype (see `DTYPES`)."""
         return self.data.view(DTYPES[self.dtype]).reshape(self.shape)

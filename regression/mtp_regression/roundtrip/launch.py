@@ -92,8 +92,12 @@ class StartedRanks:
     time_limit: float = 120.0
     device: Device = Device.CPU
 
-    def warm(self, adapter: str) -> float:
+    def warm(self, adapter: str, *, generated: bool = False) -> float:
         """Import a bridge for all ranks to come, and look at the adapter's class.
+
+        Args:
+            adapter: See `adapters.protocol.find`.
+            generated: Whether it has to take checkpoints that are on no disk.
 
         Returns:
             Seconds that the import took: 0 on GPUs, where every rank imports it itself.
@@ -103,7 +107,7 @@ class StartedRanks:
             PreloadError: The bridge cannot be imported.
         """
         seconds = 0.0 if self.device.on_gpu else ranks.warm(_modules(adapter))
-        problem = call(problem_of, adapter, device=self.device)
+        problem = call(problem_of, adapter, generated, device=self.device)
         if problem:
             raise AdapterError(problem)
         return seconds

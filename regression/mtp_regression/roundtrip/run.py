@@ -8,7 +8,7 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mtp_checkpoint.errors import CheckpointError
-from mtp_fixtures import CheckpointSpec, preset
+from mtp_fixtures import CheckpointSpec, Scale, preset
 from mtp_regression.adapters.protocol import AdapterError, problem_of
 from mtp_regression.comparison.tensors import read_folder
 from mtp_regression.ranks.devices import Device
@@ -31,11 +31,15 @@ from mtp_regression.roundtrip.declared import declared_exceptions
 from mtp_regression.roundtrip.differences import compare_reports, read_report
 from mtp_regression.roundtrip.judge import Record, judge, report_of
 from mtp_regression.roundtrip.launch import StartedRanks, run_as_rank, run_case
+from mtp_regression.roundtrip.room import lack_of_room
 from mtp_regression.roundtrip.terminal import cell_text, show
 from mtp_regression.roundtrip.traces import take_in
 
 MAIN_JOB = ("qwen3.5-35b-a3b", "qwen3.6-35b-a3b")
 """Presets whose tiny checkpoints are taken when none is named: MTP experts per expert, and packed."""
+
+_SECONDS = {Scale.TINY: 120.0, Scale.SQUARE: 120.0, Scale.REAL: 3600.0}
+"""What a case may take unless it is said."""
 
 
 class CannotRunError(RuntimeError):
@@ -52,25 +56,30 @@ def round_trips(
     report_path: Path,
     console: Console,
     compare_path: Path | None = None,
+    generated: Mapping[str, CheckpointSpec] | None = None,
 ) -> dict[str, Any] | None:
     """Run cases, print the table and write the report.
 
     Args:
-        checkpoints: Folders; none takes a tiny checkpoint of each preset in `MAIN_JOB`.
-        parallels: Parallel layouts; none takes the grid (what of it the ranks or GPUs allow).
+        checkpoints: Folders; none, and nothing generated, takes a tiny one of each preset in `MAIN_JOB`.
+        parallels: Parallel layouts; none takes the grid (what of it ranks, GPUs, memory and disk allow).
         adapter: See `adapters.protocol.find`.
         device: Where the ranks keep their tensors.
-        time_limit: Seconds a case may take; None takes 120. Ranks that torchrun or Slurm started have none.
+        time_limit: Seconds a case may take; None takes 120, and 3600 with a generated checkpoint of published
+            dimensions. Ranks that torchrun or Slurm started have none.
         report_path: Where the JSON report goes; the ranks' logs go beside it.
         console: Where progress and table are printed.
         compare_path: An earlier report, whose verdicts those of the same cells must equal.
+        generated: Checkpoints, by name, that are on no disk, for an adapter that has what
+            `adapters.protocol.ReadsGenerated` describes; tensors are made when they are loaded or compared.
 
     Returns:
         The report; None on a rank other than the first, where torchrun or Slurm started the ranks.
 
     Raises:
         CannotRunError: No GPU, no bridge, or a checkpoint or an earlier report that cannot be read; a
-            checkpoint or parallel layout that is given twice; or a time limit that would be ignored.
+            checkpoint or parallel layout that is given twice; a time limit that would be ignored; or too
+            little memory or disk for a generated checkpoint.
     """
     # Every name of a model is a folder here; nothing is to be looked up elsewhere.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -86,22 +95,32 @@ def round_trips(
     except (CheckpointError, ValueError) as error:
         raise CannotRunError(str(error)) from None
     wanted = parallels or GRID
-    chosen = [parallel for parallel in wanted if _fits(parallel, device, world)]
+    generated = generated or {}
+    lacking = {
+        parallel: lack_of_room(generated, parallel, device, world, report_path)
+        for parallel in wanted
+        if _fits(parallel, device, world)
+    }
+    chosen = [parallel for parallel, lack in lacking.items() if not lack]
     not_run = [str(parallel) for parallel in wanted if parallel not in chosen]
     if not chosen or (parallels and not_run):
-        raise CannotRunError(f"there are not the ranks or GPUs for {', '.join(not_run)}")
-    with _folders(checkpoints) as folders:
+        figures = next(filter(None, lacking.values()), "")
+        raise CannotRunError(figures or f"there are not the ranks or GPUs for {', '.join(not_run)}")
+    with _folders(checkpoints, generated) as folders:
         cases = [
-            Case(adapter, folder, parallel, name) for name, folder in folders.items() for parallel in chosen
+            Case(adapter, folder, parallel, name, generated.get(name))
+            for name, folder in folders.items()
+            for parallel in chosen
         ]
         try:
             ran: _Ran | None
             if world is not None:
-                if problem := problem_of(adapter):
+                if problem := problem_of(adapter, bool(generated)):
                     raise AdapterError(problem)
                 ran = _run_in_world(world, cases, report_path)
             else:
-                ran = _run_started(cases, StartedRanks(time_limit or 120.0, device), report_path, console)
+                limit = time_limit or max([120.0, *(_SECONDS[spec.scale] for spec in generated.values())])
+                ran = _run_started(cases, StartedRanks(limit, device), report_path, console)
         except (AdapterError, PreloadError) as error:
             raise CannotRunError(str(error)) from None
     if ran is None:
@@ -116,7 +135,7 @@ def round_trips(
     for line in differences:
         console.print(f"not as in {compare_path}: {line}", highlight=False, soft_wrap=True)
     if not_run:
-        console.print(f"not run, for want of ranks or GPUs: {', '.join(not_run)}", highlight=False)
+        console.print(f"not run, for want of ranks, GPUs or memory: {', '.join(not_run)}", highlight=False)
     report_path.parent.mkdir(parents=True, exist_ok=True)
     report_path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     console.print(f"report: {report_path}", highlight=False, soft_wrap=True)
@@ -137,13 +156,19 @@ def _fits(parallel: Parallel, device: Device, world: World | None) -> bool:
 
 
 @contextmanager
-def _folders(checkpoints: Sequence[Path]) -> Iterator[dict[str, Path]]:
-    """Give the checkpoints' folders by name; made for the run if none are named."""
+def _folders(
+    checkpoints: Sequence[Path], generated: Mapping[str, CheckpointSpec]
+) -> Iterator[dict[str, Path]]:
+    """Give the checkpoints' folders by name; those that are not at hand are made for the run."""
     if checkpoints:
         yield named([checkpoint.resolve() for checkpoint in checkpoints])
         return
-    with tempfile.TemporaryDirectory(prefix="mtp-checkpoints-") as scratch:
-        yield {name: CheckpointSpec(preset(name)).write(Path(scratch, name)) for name in MAIN_JOB}
+    with tempfile.TemporaryDirectory(prefix="mtp-checkpoints-") as name:
+        scratch = Path(name)
+        if generated:
+            yield {name: spec.write(scratch / name, sparse=True) for name, spec in generated.items()}
+        else:
+            yield {name: CheckpointSpec(preset(name)).write(scratch / name) for name in MAIN_JOB}
 
 
 def named(folders: Sequence[Path]) -> dict[str, Path]:
@@ -176,7 +201,7 @@ class _Ran:
 
 def _run_started(cases: Sequence[Case], launch: StartedRanks, report_path: Path, console: Console) -> _Ran:
     with console.status("importing the bridge"):
-        import_seconds = launch.warm(cases[0].adapter)
+        import_seconds = launch.warm(cases[0].adapter, generated=cases[0].generated is not None)
     declared = declared_exceptions()
     found: list[Record] = []
     start = time.perf_counter()

@@ -7,17 +7,19 @@ import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import torch
 
 from mtp_bridge_patch import IncompleteLoadError, LayoutError
-from mtp_regression.adapters.protocol import Adapter, find
+from mtp_regression.adapters.protocol import Adapter, ReadsGenerated, find
 from mtp_regression.comparison.compare import compare
 from mtp_regression.comparison.tensors import RawTensor, read_folder
 from mtp_regression.oracle.check import check
 from mtp_regression.oracle.parameters import native_parameters
 from mtp_regression.ranks.world import World
 from mtp_regression.roundtrip.case import About, Case, Outcome, Stage
+from mtp_regression.roundtrip.source import source_of, torch_tensors
 from mtp_regression.roundtrip.traces import leave_about, leave_outcome, leave_refusal
 
 _REFUSALS = (LayoutError, IncompleteLoadError)
@@ -33,8 +35,10 @@ def run_stages(world: World, case: Case, exports: Collection[Stage], folder: Pat
         exports: Stages to take after LOAD.
         folder: Where outcomes and the saved model go; the same folder on every rank.
     """
-    source = read_folder(case.checkpoint)
+    source = source_of(case)
     bridge = find(case.adapter)()
+    if case.generated is not None:
+        cast(ReadsGenerated, bridge).read_from(torch_tensors(case.generated))
     if world.rank == 0:
         leave_about(folder, About(bridge.bridge, bridge.release, bridge.engine))
     try:

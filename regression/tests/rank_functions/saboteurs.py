@@ -4,7 +4,7 @@ They are adapters; the suite must give each the verdict that its mistake deserve
 module by name. It runs in the rank's own process, so nothing needs to be put back.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +164,16 @@ class Refuses(RaisesOnLoad):
     """The same, and declares that it is a refusal."""
 
     refusals = (TooOldError,)
+
+
+class ReadsTheFiles(MegatronBridge):
+    """Takes no notice of where the tensors of a generated checkpoint are to come from."""
+
+    def read_from(self, tensor_of: Callable[[str], Any]) -> None:
+        del tensor_of
+
+
+class ReadsFilesAlone(MegatronBridge):
+    """Cannot take generated checkpoints."""
+
+    read_from = None  # type: ignore[assignment]
