@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from mtp_fixtures import CheckpointSpec
-from mtp_regression.comparison.tensors import RawTensor
+from mtp_regression.comparison.tensors import RawTensor, Tensors, read_folder
 
 KEPT = 2
 """Tensors whose bytes are kept after they were made: a layer's packed experts are read expert by expert."""
+
+
+def tensors_of(folder: Path, spec: CheckpointSpec | None) -> Tensors:
+    """Give a checkpoint's tensors: those of the folder's files or, if there is a spec, those that it makes."""
+    return read_folder(folder) if spec is None else GeneratedTensors(spec)
+
+
+def torch_tensors(spec: CheckpointSpec) -> Callable[[str], Any]:
+    """Return a function that makes the `torch.Tensor` of a key, for an adapter's `read_from`.
+
+    It shares nothing with `tensors_of`: a bridge that writes into what it reads must not change what is right.
+    """
+    tensors = GeneratedTensors(spec)
+    return lambda key: tensors[key].to_torch()
 
 
 class GeneratedTensors(Mapping[str, RawTensor]):

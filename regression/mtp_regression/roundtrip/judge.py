@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, field, replace
 from importlib import metadata
 from typing import Any
 
+from mtp_regression.comparison.generated import tensors_of
 from mtp_regression.comparison.verdicts import Finding, Verdict, worst
 from mtp_regression.ranks.devices import Device
 from mtp_regression.roundtrip.case import EXPORTS, About, Case, Crash, Evidence, Outcome, Stage
 from mtp_regression.roundtrip.declared import DeclaredException, sort_findings
-from mtp_regression.roundtrip.source import source_of
 
 SCHEMA = 2
 """Version of the report, as `docs/report.md` describes it."""
@@ -55,7 +55,7 @@ def judge(case: Case, evidence: Evidence, exceptions: Sequence[DeclaredException
         exceptions: All that are declared, whether they apply or not.
     """
     about = evidence.about or About(case.adapter, "?", "?")
-    source = source_of(case)
+    source = tensors_of(case.checkpoint, case.generated)
     loaded = evidence.outcomes.get(Stage.LOAD)
     common: dict[str, Any] = {
         "bridge": f"{about.bridge} {about.release}",

@@ -38,9 +38,6 @@ from mtp_regression.roundtrip.traces import take_in
 MAIN_JOB = ("qwen3.5-35b-a3b", "qwen3.6-35b-a3b")
 """Presets whose tiny checkpoints are taken when none is named: MTP experts per expert, and packed."""
 
-_SECONDS = {Scale.TINY: 120.0, Scale.SQUARE: 120.0, Scale.REAL: 3600.0}
-"""What a case may take unless it is said."""
-
 
 class CannotRunError(RuntimeError):
     """The run cannot take place; the message says what it needs."""
@@ -119,8 +116,9 @@ def round_trips(
                     raise AdapterError(problem)
                 ran = _run_in_world(world, cases, report_path)
             else:
-                limit = time_limit or max([120.0, *(_SECONDS[spec.scale] for spec in generated.values())])
-                ran = _run_started(cases, StartedRanks(limit, device), report_path, console)
+                real = any(spec.scale is Scale.REAL for spec in generated.values())
+                launch = StartedRanks(time_limit or (3600.0 if real else 120.0), device)
+                ran = _run_started(cases, launch, report_path, console)
         except (AdapterError, PreloadError) as error:
             raise CannotRunError(str(error)) from None
     if ran is None:

@@ -14,12 +14,12 @@ import torch
 from mtp_bridge_patch import IncompleteLoadError, LayoutError
 from mtp_regression.adapters.protocol import Adapter, ReadsGenerated, find
 from mtp_regression.comparison.compare import compare
+from mtp_regression.comparison.generated import tensors_of, torch_tensors
 from mtp_regression.comparison.tensors import RawTensor, read_folder
 from mtp_regression.oracle.check import check
 from mtp_regression.oracle.parameters import native_parameters
 from mtp_regression.ranks.world import World
 from mtp_regression.roundtrip.case import About, Case, Outcome, Stage
-from mtp_regression.roundtrip.source import source_of, torch_tensors
 from mtp_regression.roundtrip.traces import leave_about, leave_outcome, leave_refusal
 
 _REFUSALS = (LayoutError, IncompleteLoadError)
@@ -35,7 +35,7 @@ def run_stages(world: World, case: Case, exports: Collection[Stage], folder: Pat
         exports: Stages to take after LOAD.
         folder: Where outcomes and the saved model go; the same folder on every rank.
     """
-    source = source_of(case)
+    source = tensors_of(case.checkpoint, case.generated)
     bridge = find(case.adapter)()
     if case.generated is not None:
         cast(ReadsGenerated, bridge).read_from(torch_tensors(case.generated))
