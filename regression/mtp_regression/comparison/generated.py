@@ -18,14 +18,15 @@ KEPT = 2
 
 
 def tensors_of(folder: Path, spec: CheckpointSpec | None) -> Tensors:
-    """Give a checkpoint's tensors: those of the folder's files or, if there is a spec, those that it makes."""
+    """Give a checkpoint's tensors: those of the folder's files or, where a spec makes them, the spec's."""
     return read_folder(folder) if spec is None else GeneratedTensors(spec)
 
 
 def torch_tensors(spec: CheckpointSpec) -> Callable[[str], Any]:
     """Return a function that makes the `torch.Tensor` of a key, for an adapter's `read_from`.
 
-    It shares nothing with `tensors_of`: a bridge that writes into what it reads must not change what is right.
+    It shares nothing with `tensors_of`: a bridge that writes into what it reads must not change what is
+    right.
     """
     tensors = GeneratedTensors(spec)
     return lambda key: tensors[key].to_torch()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from importlib import metadata
 from typing import Any
 
 from mtp_regression.comparison.generated import tensors_of
 from mtp_regression.comparison.verdicts import Finding, Verdict, worst
+from mtp_regression.megatron.environment import kit_release
 from mtp_regression.ranks.devices import Device
 from mtp_regression.roundtrip.case import EXPORTS, About, Case, Crash, Evidence, Outcome, Stage
 from mtp_regression.roundtrip.declared import DeclaredException, sort_findings
@@ -111,7 +111,7 @@ def report_of(
     """Make the JSON report of a run; `docs/report.md` describes it."""
     return {
         "schema": SCHEMA,
-        "kit": metadata.version("mtp-bridge-kit"),
+        "kit": kit_release(),
         "device": device,
         "import_seconds": round(import_seconds, 3),
         "seconds": round(seconds, 3),
