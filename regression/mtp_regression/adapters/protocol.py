@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -34,6 +34,8 @@ class Adapter(Protocol):
     Two attributes may be left out. `vocab_divisor`, of an adapter that pads the vocabulary, is Megatron's
     `make_vocab_size_divisible_by`. `refusals` are classes of exceptions by which the bridge says, before it
     loads anything, that it cannot carry the checkpoint; the patch's own are known without it.
+
+    The methods of `MayHave` may be left out as well.
     """
 
     bridge: str
@@ -98,6 +100,19 @@ class MayHave(Protocol):
         Args:
             checkpoint: Has the shapes of the first, and perhaps MTP experts in another layout. What is
                 exported from here on is to be in the layout of this one.
+        """
+
+    def read_from(self, tensor_of: Callable[[str], Any]) -> None:
+        """Take the tensors of the checkpoint that is loaded next from here; they are on no disk.
+
+        Called before `load`, whose folder has `config.json`, tokenizer, index and safetensors files with true
+        headers, but holes in the place of the tensors' data.
+
+        Args:
+            tensor_of: Makes the `torch.Tensor` of a key, on the CPU; what is not held on to is freed.
+
+        Raises:
+            KeyError: By `tensor_of`: the checkpoint has no such key.
         """
 
 

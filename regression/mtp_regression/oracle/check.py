@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from mtp_regression.comparison.compare import compare_tensor
+from mtp_regression.comparison.elements import compare_tensor
 from mtp_regression.comparison.tensors import RawTensor
 from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.oracle.recipes import Recipe

@@ -6,13 +6,13 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from mtp_regression.comparison.tensors import read_folder
+from mtp_regression.comparison.generated import tensors_of
 from mtp_regression.comparison.verdicts import Finding, Verdict, worst
+from mtp_regression.megatron.environment import kit_release
 from mtp_regression.ranks.devices import Device
 from mtp_regression.roundtrip.declared import DeclaredException, sort_findings
 from mtp_regression.roundtrip.evidence import Crash, Evidence
@@ -60,7 +60,7 @@ def judge(case: Case, evidence: Evidence, exceptions: Sequence[DeclaredException
         exceptions: All that are declared, whether they apply or not.
     """
     about = evidence.about or About(case.adapter, "?", "?")
-    source = read_folder(case.checkpoint)
+    source = tensors_of(case.checkpoint, case.generated)
     loaded = evidence.outcomes.get(Stage.LOAD)
     common: dict[str, Any] = {
         "bridge": f"{about.bridge} {about.release}",
@@ -116,7 +116,7 @@ def report_of(
     """Make the JSON report of a run; `docs/report.md` describes it."""
     return {
         "schema": SCHEMA,
-        "kit": metadata.version("mtp-bridge-kit"),
+        "kit": kit_release(),
         "device": device,
         "import_seconds": round(import_seconds, 3),
         "seconds": round(seconds, 3),

@@ -37,8 +37,8 @@ def round_trips(request: Request, console: Console) -> dict[str, Any] | None:
         The report; None on a rank other than the first, where torchrun or Slurm started the ranks.
 
     Raises:
-        CannotRunError: No GPU, no bridge, or a checkpoint or an earlier report that cannot be read; or a
-            checkpoint or parallel layout that is given twice.
+        CannotRunError: No GPU, no bridge, a checkpoint or an earlier report that cannot be read, a checkpoint
+            or parallel layout that is given twice, or too little memory or disk for a generated checkpoint.
     """
     # Every name of a model is a folder here; nothing is to be looked up elsewhere.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -50,7 +50,7 @@ def round_trips(request: Request, console: Console) -> dict[str, Any] | None:
     layouts, not_run = request.layouts(world)
     with request.folders() as folders:
         cases = [
-            Case(request.adapter, folder, layout, name)
+            Case(request.adapter, folder, layout, name, request.generated.get(name))
             for name, folder in folders.items()
             for layout in layouts
         ]
@@ -110,7 +110,7 @@ def _on_started_ranks(request: Request, console: Console) -> tuple[_Run, float, 
     Returns:
         It; seconds that the import took; stages that cannot run, and why.
     """
-    launch = StartedRanks(request.time_limit, request.device)
+    launch = StartedRanks(request.case_seconds, request.device)
     with console.status("importing the bridge"):
         import_seconds, lacks = launch.warm(request.adapter)
     stages, not_run = request.checks(lacks)
@@ -139,7 +139,7 @@ def _in_world(world: World, request: Request) -> tuple[_Run, float, dict[Stage, 
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
         start = time.perf_counter()
-        run_as_rank(world, case, stages, folder, time_limit=request.time_limit)
+        run_as_rank(world, case, stages, folder, time_limit=request.case_seconds)
         evidence = Evidence(seconds=time.perf_counter() - start)
         if world.rank == 0:
             take_in(evidence, folder, (Stage.LOAD, *stages), world.size)

@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from mtp_fixtures import CheckpointSpec
 from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.ranks.parallel import Parallel
 
@@ -97,12 +98,14 @@ class Case:
         checkpoint: The checkpoint's folder.
         parallel: The parallel layout.
         name: The checkpoint's name, by which the report knows it; empty takes the folder's.
+        generated: What makes the tensors, if the files of the folder have headers and no data.
     """
 
     adapter: str
     checkpoint: Path
     parallel: Parallel
     name: str = ""
+    generated: CheckpointSpec | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or self.checkpoint.name)

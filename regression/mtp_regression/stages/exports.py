@@ -12,7 +12,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mtp_regression.comparison.compare import collect, compare, compare_tensor
+from mtp_regression.comparison.compare import compare
+from mtp_regression.comparison.elements import compare_tensor
 from mtp_regression.comparison.tensors import RawTensor, Tensors, read_folder
 from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.stages.case import Outcome
@@ -33,7 +34,7 @@ def stream(loaded: Loaded) -> Outcome:
     _leave_half_way(loaded)
     with loaded.unchanged() as changed:
         export = _Watched(loaded.bridge.stream())
-        findings = _compare_stream(export, loaded.source)
+        findings = _compare(export, loaded.source)
     findings += [*export.overwritten(), *_other_order(loaded, export.names), *changed]
     return Outcome(compared=len(loaded.source), findings=findings)
 
@@ -68,7 +69,7 @@ def streamed(loaded: Loaded, expected: Tensors, before: Tensors) -> list[Finding
         What is not as expected.
     """
     export = ((name, RawTensor.from_torch(tensor)) for name, tensor in loaded.bridge.stream())
-    return _compare_stream(export, expected, before)
+    return _compare(export, expected, before)
 
 
 def save_and_compare(
@@ -87,28 +88,31 @@ def save_and_compare(
     """
     loaded.bridge.save(folder)
     loaded.barrier()
-    return _compare(expected, read_folder(folder), before) if loaded.world.rank == 0 else []
+    return _compare(read_folder(folder).items(), expected, before) if loaded.world.rank == 0 else []
 
 
-def _compare_stream(
+def _compare(
     export: Iterable[tuple[str, RawTensor]], expected: Tensors, before: Tensors | None = None
 ) -> list[Finding]:
-    exported, repeated = collect(export)
-    return repeated + _compare(expected, exported, before)
-
-
-def _compare(expected: Tensors, exported: Tensors, before: Tensors | None) -> list[Finding]:
-    findings = compare(expected, exported)
     if before is None:
-        return findings
-    wrong = {found.tensor for found in findings if found.verdict is Verdict.WRONG}
-    passed = {
-        name
-        for name in wrong & before.keys() & exported.keys()
-        if compare_tensor(before[name], exported[name])[0] is Verdict.EXACT
-    }
+        return compare(expected, export)
+    passed: set[str] = set()
+    findings = compare(expected, _noting(export, before, passed))
     detail = "as in the checkpoint that was loaded, whatever the model holds"
-    return [replace(found, detail=detail) if found.tensor in passed else found for found in findings]
+    return [
+        replace(found, detail=detail) if found.verdict is Verdict.WRONG and found.tensor in passed else found
+        for found in findings
+    ]
+
+
+def _noting(
+    export: Iterable[tuple[str, RawTensor]], before: Tensors, same: set[str]
+) -> Iterator[tuple[str, RawTensor]]:
+    """Hand an export on; add the names of tensors that are as they were before to `same`."""
+    for name, tensor in export:
+        if name in before and compare_tensor(before[name], tensor)[0] is Verdict.EXACT:
+            same.add(name)
+        yield name, tensor
 
 
 class _Watched:

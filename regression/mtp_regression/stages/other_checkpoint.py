@@ -10,9 +10,11 @@ import itertools
 import math
 import shutil
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from safetensors.torch import save_file
 
 from mtp_checkpoint.files.index import INDEX_NAME, SUFFIX
@@ -38,14 +40,17 @@ class Moved(Mapping[str, RawTensor]):
         tensor = self._source[name]
         if parse(name).scale:
             return tensor
-        values = tensor.array()
-        if tensor.dtype == "F8_E4M3":  # neighbours are in one block, whose size is even
-            even = values.shape[-1] // 2 * 2
-            moved = values.copy()
-            moved[..., 0:even:2], moved[..., 1:even:2] = values[..., 1:even:2], values[..., 0:even:2]
-        else:
-            moved = np.roll(values.reshape(-1), values.size // 3 + 1).reshape(values.shape)
-        return RawTensor.from_array(moved)
+        return RawTensor(tensor.dtype, tensor.shape, partial(_moved, tensor))
+
+
+def _moved(tensor: RawTensor) -> NDArray[np.uint8]:
+    values = tensor.array()
+    if tensor.dtype != "F8_E4M3":
+        return np.roll(values.reshape(-1), values.size // 3 + 1).view(np.uint8)
+    even = values.shape[-1] // 2 * 2  # neighbours are in one block, whose size is even
+    moved = values.copy()
+    moved[..., 0:even:2], moved[..., 1:even:2] = values[..., 1:even:2], values[..., 0:even:2]
+    return moved.reshape(-1).view(np.uint8)
 
 
 class SignFlipped(Mapping[str, RawTensor]):
@@ -67,7 +72,7 @@ class SignFlipped(Mapping[str, RawTensor]):
         tensor = self._source[name]
         if len(tensor.shape) < 2 or parse(name).scale:
             return tensor
-        return RawTensor.from_array(-tensor.array())
+        return RawTensor(tensor.dtype, tensor.shape, lambda: (-tensor.array()).reshape(-1).view(np.uint8))
 
 
 def in_other_mtp_layout(tensors: Tensors) -> dict[str, RawTensor] | None:

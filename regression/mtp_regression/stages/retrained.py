@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from functools import partial
 
 from mtp_regression.comparison.tensors import RawTensor, Tensors
@@ -21,6 +22,8 @@ def retrained(loaded: Loaded) -> Outcome:
     of every matrix's elements is flipped.
     """
     loaded.changed()
+    if loaded.case.generated is not None and loaded.world.rank == 0:  # one copy on disk at a time
+        shutil.rmtree(loaded.folder / "saved", ignore_errors=True)
     knows = has_oracle(loaded)
     other = Moved(loaded.source) if knows else SignFlipped(loaded.source)
     retrain = partial(_fill, other=other) if knows else _flip

@@ -5,7 +5,7 @@ module by name. It runs in the rank's own process, so nothing needs to be put ba
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -266,3 +266,16 @@ class NoOracle(MegatronBridge):
 class PassesThroughWithoutOracle(PassesMtpThrough):
     coordinates = None
     reload = None
+
+
+class ReadsTheFiles(MegatronBridge):
+    """Takes no notice of where the tensors of a generated checkpoint are to come from."""
+
+    def read_from(self, tensor_of: Callable[[str], Any]) -> None:
+        del tensor_of
+
+
+class ReadsFilesAlone(MegatronBridge):
+    """Cannot take generated checkpoints."""
+
+    read_from = None  # type: ignore[assignment]
