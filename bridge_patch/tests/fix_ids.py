@@ -11,6 +11,7 @@ IDS = (
     "tied-embeddings-vpp",
     "dtype-preserving-export",
     "strict-load",
+    "saved-files",
     "fp8-per-expert",
     "config-only-export",
 )
