@@ -17,7 +17,7 @@ from mtp_regression.maintenance.gpu_check.pack import unpack
 from mtp_regression.maintenance.gpu_check.steps import Check, StepError
 from mtp_regression.maintenance.gpu_check.table import cell_table
 
-STEPS = ["doctor", "one-rank", "shared-gpu", "cpu", "device-export", "real-size"]
+STEPS = ["doctor", "one-rank", "shared-gpu", "cpu", "device-export", "real-size", "generated"]
 
 
 @pytest.fixture
@@ -38,14 +38,13 @@ def test_all_steps_on_the_cpu(tmp_path: Path) -> None:
     assert done.returncode == 0, known["steps"]
     assert [(step["name"], step["passed"]) for step in known["steps"]] == [(name, True) for name in STEPS]
     cells = {step: len(report["records"]) // 3 for step, report in known["reports"].items()}
-    assert cells == {"one-rank": 2, "shared-gpu": 10, "cpu": 12, "device-export": 2, "real-size": 2}
+    made = {"device-export": 2, "real-size": 1, "generated": 1}
+    assert cells == {"one-rank": 2, "shared-gpu": 10, "cpu": 12} | made
     table = done.stdout[done.stdout.index("what came of it") :].splitlines()
     assert len(table) <= 40
-    assert table[-1].startswith("6 of 6 steps ok")
-    assert {record["checkpoint"] for record in known["reports"]["real-size"]["records"]} == {
-        "slice-packed",
-        "slice-per-expert",
-    }
+    assert table[-1].startswith("7 of 7 steps ok")
+    slices = {step: known["reports"][step]["records"][0]["checkpoint"] for step in ("real-size", "generated")}
+    assert slices == {"real-size": "slice-per-expert", "generated": "qwen3.6-35b-a3b"}
 
 
 def test_a_failed_step_does_not_cost_the_others(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +71,7 @@ def test_a_failed_step_does_not_cost_the_others(check: Check, monkeypatch: pytes
 
 def test_what_the_time_does_not_suffice_for_is_not_run_and_not_passed(check: Check) -> None:
     check.seconds = 1
-    assert [(result.passed, result.note) for result in check.run()] == [(False, "not run: 1 s are over")] * 6
+    assert [(result.passed, result.note) for result in check.run()] == [(False, "not run: 1 s are over")] * 7
 
 
 def test_a_step_that_hangs_is_ended(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
