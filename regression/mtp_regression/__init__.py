@@ -1,6 +1,6 @@
 """Bit-exact round trips of MTP checkpoints through a bridge, and the checks that judge them.
 
-    from mtp_regression import Parallel, round_trips
+    from mtp_regression import Request, round_trips
 
 Names are imported when they are first used: `import mtp_regression` imports no torch.
 """
@@ -23,14 +23,16 @@ if TYPE_CHECKING:  # the list of public names; `attach` reads it
     from mtp_regression.ranks.run import RankError as RankError
     from mtp_regression.ranks.run import run as run
     from mtp_regression.ranks.world import World as World
-    from mtp_regression.roundtrip.case import Case as Case
-    from mtp_regression.roundtrip.case import Crash as Crash
     from mtp_regression.roundtrip.declared import DeclaredException as DeclaredException
+    from mtp_regression.roundtrip.evidence import Crash as Crash
     from mtp_regression.roundtrip.judge import Record as Record
-    from mtp_regression.roundtrip.run import CannotRunError as CannotRunError
+    from mtp_regression.roundtrip.request import CannotRunError as CannotRunError
+    from mtp_regression.roundtrip.request import Request as Request
     from mtp_regression.roundtrip.run import round_trips as round_trips
     from mtp_regression.scenarios import SCENARIOS as SCENARIOS
     from mtp_regression.scenarios import Scenario as Scenario
     from mtp_regression.scenarios import Use as Use
+    from mtp_regression.stages.case import Case as Case
+    from mtp_regression.stages.case import Stage as Stage
 else:
     __all__, __getattr__, __dir__ = attach(__name__)

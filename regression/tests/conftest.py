@@ -16,7 +16,15 @@ Job = Callable[..., tuple[int, dict[str, Any]]]
 @pytest.fixture(scope="session")
 def megatron_server() -> None:
     """One fork server, which has imported all that any test with the mark `megatron` needs."""
-    warm(["mtp_regression.adapters.megatron_bridge", "saboteurs", "oracle_saboteurs", "declared_mtp"])
+    warm(
+        [
+            "mtp_regression.adapters.megatron_bridge",
+            "saboteurs",
+            "oracle_saboteurs",
+            "declared_mtp",
+            "narrowing",
+        ]
+    )
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mtp_regression.commands.app import app
-from mtp_regression.roundtrip.run import named
+from mtp_regression.roundtrip.request import named
 
 
 def mtpkit(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -19,8 +19,9 @@ def mtpkit(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 def test_roundtrip_without_torch_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
-    monkeypatch.delitem(sys.modules, "mtp_regression.roundtrip.run", raising=False)
-    monkeypatch.delattr("mtp_regression.roundtrip.run", raising=False)
+    for module in ("mtp_regression.roundtrip.request", "mtp_regression.roundtrip.run"):
+        monkeypatch.delitem(sys.modules, module, raising=False)
+        monkeypatch.delattr(module, raising=False)
     result = CliRunner().invoke(app, ["roundtrip"])
     assert result.exit_code == 2
     assert "CONTRIBUTING.md" in result.stderr
@@ -38,7 +39,7 @@ def test_roundtrip_without_torch_says_what_to_do(monkeypatch: pytest.MonkeyPatch
         (["--adapter", "my:Bridge", "--patched"], "--adapter: has no effect with --patched"),
         (["--adapter", "mtp_regression.scenarios"], "an adapter is named package.module:Class"),
         (["--adapter", "mtp_regression.scenarios:Scenaro"], "mtp_regression.scenarios has no class Scenaro"),
-        (["--adapter", "mtp_regression.scenarios:Scenario"], "is no adapter; it has no load, coordinates, "),
+        (["--adapter", "mtp_regression.scenarios:Scenario"], "is no adapter; it has no load, parameters, "),
     ],
 )
 def test_roundtrip_that_cannot_run_says_why(arguments: list[str], message: str, tmp_path: Path) -> None:
@@ -57,13 +58,12 @@ def test_adapter_is_found_in_the_working_folder(command: list[str], tmp_path: Pa
     words = [*script, "roundtrip", "--adapter", "my_bridge:Bridge"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "my_bridge:Bridge is no adapter; it has no load, coordinates, parameters, stream, " in done.stderr
+    assert "my_bridge:Bridge is no adapter; it has no load, parameters, stream, save, " in done.stderr
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--time-limit", "9"], "a time limit has no effect on ranks that torchrun or Slurm has started"),
         (["--parallel", "tp1", "--adapter", "my_bridge:Bridge"], "No module named 'my_bridge'"),
     ],
 )

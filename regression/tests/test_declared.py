@@ -18,7 +18,7 @@ from mtp_regression.roundtrip.declared import (
 A_LOG = DeclaredException(
     bridge="bridge",
     releases=["1.*"],
-    exports=["stream"],
+    stages=["stream"],
     tensor="*.A_log",
     when="f32-fits-bf16",
     verdict=Verdict.DTYPE,
@@ -77,11 +77,11 @@ def test_conditions(value: float, dtype: type, holds: set[str]) -> None:
         ({}, True),
         ({"bridge": "other"}, False),
         ({"release": "2.0"}, False),
-        ({"export": "saved"}, False),
+        ({"stage": "saved"}, False),
     ],
 )
 def test_exception_applies_to_its_case_alone(case: dict[str, str], applies: bool) -> None:
-    of = {"bridge": "bridge", "release": "1.2.3", "export": "stream"}
+    of = {"bridge": "bridge", "release": "1.2.3", "stage": "stream"}
     assert A_LOG.applies(**of | case) is applies
 
 

@@ -11,10 +11,11 @@ from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.ranks.devices import Device
 from mtp_regression.roundtrip.differences import compare_reports, read_report
 from mtp_regression.roundtrip.judge import Record, report_of
+from mtp_regression.stages.case import Stage
 
 from .test_terminal import EXACT
 
-CELL = [replace(EXACT, export=export) for export in ("native", "stream", "saved")]
+CELL = [replace(EXACT, stage=stage) for stage in (Stage.NATIVE, Stage.STREAM, Stage.SAVED)]
 WRONG = [Finding("mtp.norm.weight", Verdict.WRONG, "1 of 8")]
 
 
@@ -62,8 +63,8 @@ def test_any_other_verdict_is_a_difference(earlier: Path, change: dict[str, Any]
         ("", "is no report of a round trip"),
         ("[]", "is no report of a round trip"),
         ("{}", "is no report of a round trip"),
-        ('{"schema": 1, "records": []}', "is a report of schema 1, and not 2: run it anew"),
-        ('{"schema": 2, "records": 1}', "is a report of schema 2, and not 2: run it anew"),
+        ('{"schema": 9, "records": []}', "is a report of schema 9, and not 3: run it anew"),
+        ('{"schema": 3, "records": 1}', "is a report of schema 3, and not 3: run it anew"),
     ],
 )
 def test_what_is_no_report_is_refused(tmp_path: Path, text: str | None, message: str) -> None:

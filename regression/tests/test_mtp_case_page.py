@@ -9,9 +9,10 @@ from mtp_bridge_patch.releases import ENVIRONMENTS
 from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.maintenance.cases.page import OTHERS, RELEASES, page
 from mtp_regression.maintenance.cases.table import KNOWN, PATCHED, UPSTREAM, outcome
-from mtp_regression.roundtrip.case import Crash, Stage
+from mtp_regression.roundtrip.evidence import Crash
 from mtp_regression.roundtrip.judge import Record
 from mtp_regression.scenarios import SCENARIOS
+from mtp_regression.stages.case import Stage
 
 PAGE = Path(__file__).parents[2] / "docs" / "cases.md"
 

@@ -136,6 +136,30 @@ def test_nan_survives_another_dtype() -> None:
     assert verdict is Verdict.DTYPE
 
 
+@pytest.mark.parametrize(("stored", "found"), [(0x8000, 0x0000), (0x7FD5, 0x7FC0), (0x7FD5, 0xFFD5)])
+def test_sign_of_zero_and_payload_of_nan_are_values_in_another_dtype_too(stored: int, found: int) -> None:
+    expected = RawTensor.from_array(np.array([stored, 0x3F80], np.uint16).view(ml_dtypes.bfloat16))
+    for bits, verdict in ((stored, Verdict.DTYPE), (found, Verdict.WRONG)):
+        wide = RawTensor.from_array((np.array([bits, 0x3F80], np.uint32) << 16).view(np.float32))
+        assert compare_tensor(expected, wide)[0] is verdict
+
+
+def test_element_that_was_never_loaded_is_not_taken_for_a_nan_of_the_source() -> None:
+    """What a model is filled with, 0x7fc0, is another NaN; where the source has a number, it is poison."""
+    expected = RawTensor.from_array(np.array([0x7FD5, 0x3F80], np.uint16).view(ml_dtypes.bfloat16))
+    for bits, verdict, detail in (
+        (
+            [0x7FC0, 0x3F80],
+            Verdict.WRONG,
+            "1 of 2 elements differ, first [0]: 0x7fc0 (nan) instead of 0x7fd5",
+        ),
+        ([0x7FC0, 0x7FC0], Verdict.POISONED, "1 of 2 elements are NaN, first [1]"),
+    ):
+        found = RawTensor.from_array(np.array(bits, np.uint16).view(ml_dtypes.bfloat16))
+        assert compare_tensor(expected, found)[0] is verdict
+        assert compare_tensor(expected, found)[1].startswith(detail)
+
+
 def test_name_that_comes_twice_is_found() -> None:
     found = compare(
         {"a": bf16(2, start=5), "b": bf16(2)}, [("a", bf16(2)), ("b", bf16(2)), ("a", bf16(2, start=5))]

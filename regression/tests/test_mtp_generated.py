@@ -29,8 +29,9 @@ from mtp_regression.oracle.check import check
 from mtp_regression.oracle.parameters import native_parameters
 from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.parallel import GRID, Coordinates, Parallel
+from mtp_regression.roundtrip.request import CannotRunError, Request
 from mtp_regression.roundtrip.room import lack_of_room
-from mtp_regression.roundtrip.run import CannotRunError, round_trips
+from mtp_regression.roundtrip.run import round_trips
 
 Job = Callable[..., tuple[int, dict[str, Any]]]
 
@@ -50,16 +51,13 @@ Q35, Q36 = slice_of("qwen3.5-35b-a3b"), slice_of("qwen3.6-35b-a3b")
 
 
 def run(tmp_path: Path, spec: CheckpointSpec, parallel: Parallel, adapter: str = MEGATRON_BRIDGE) -> Any:
-    report = round_trips(
-        checkpoints=[],
+    request = Request(
         generated={"slice": spec},
         parallels=[parallel],
         adapter=adapter,
-        device=Device.CPU,
-        time_limit=None,
         report_path=tmp_path / "report.json",
-        console=Console(file=io.StringIO()),
     )
+    report = round_trips(request, Console(file=io.StringIO()))
     assert report is not None
     return report["records"]
 
@@ -70,8 +68,8 @@ def test_published_dimensions_come_back_exact(
     tmp_path: Path, spec: CheckpointSpec, parallel: Parallel
 ) -> None:
     records = run(tmp_path, spec, parallel)
-    assert [(record["export"], record["verdict"], record["passed"]) for record in records] == [
-        (export, "exact", True) for export in ("native", "stream", "saved")
+    assert [(record["stage"], record["verdict"], record["passed"]) for record in records] == [
+        (stage, "exact", True) for stage in ("native", "stream", "saved", "retrained")
     ]
     assert records[2]["compared"] == len(spec.tensors)
     assert records[0]["compared"] > len(spec.tensors)
@@ -92,7 +90,7 @@ def test_presets_of_the_command_are_generated(main_job: Job) -> None:
     spec = CheckpointSpec(preset("qwen3.6-35b-a3b"))
     layers = with_decoder_layers(spec.geometry, 8)
     expected = len(replace(spec, dimensions=layers).tensors)
-    (saved,) = [record for record in report["records"] if record["export"] == "saved"]
+    (saved,) = [record for record in report["records"] if record["stage"] == "saved"]
     assert (saved["checkpoint"], saved["compared"]) == ("qwen3.6-35b-a3b", expected)
 
 
@@ -142,7 +140,7 @@ def test_what_a_rank_must_hold_is_made_a_parameter_at_a_time(tmp_path: Path) -> 
 @pytest.mark.megatron
 def test_an_adapter_that_reads_files_alone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
-        CannotRunError, match="ReadsFilesAlone has no method read_from, by which a checkpoint"
+        CannotRunError, match="ReadsFilesAlone has no read_from, by which a checkpoint"
     ):
         run(tmp_path, CheckpointSpec(preset("qwen3.6-35b-a3b")), Parallel(), "saboteurs:ReadsFilesAlone")
 

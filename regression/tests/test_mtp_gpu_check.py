@@ -27,7 +27,7 @@ def check(tmp_path: Path) -> Check:
 
 
 def record(**fields: Any) -> dict[str, Any]:
-    cell = {"checkpoint": "q36", "parallel": "tp1", "export": "native", "verdict": "exact", "declared": 0}
+    cell = {"checkpoint": "q36", "parallel": "tp1", "stage": "native", "verdict": "exact", "declared": 0}
     return cell | {"compared": 1, "tensors": [], "stale": []} | fields
 
 

@@ -9,8 +9,8 @@ from mtp_regression.maintenance.known_bad import problems
 Record = dict[str, Any]
 
 
-def record(checkpoint: str, export: str, verdict: str, **more: Any) -> Record:
-    fields: Record = {"checkpoint": checkpoint, "parallel": "tp1", "export": export, "verdict": verdict}
+def record(checkpoint: str, stage: str, verdict: str, **more: Any) -> Record:
+    fields: Record = {"checkpoint": checkpoint, "parallel": "tp1", "stage": stage, "verdict": verdict}
     return fields | {"passed": verdict == "exact", "tensors": [], "warnings": []} | more
 
 

@@ -23,7 +23,7 @@ VARIANTS = "mtp_regression.adapters.variants"
 def native_record(main_job: Job, checkpoint: Path, parallel: str, adapter: str = "") -> dict[str, Any]:
     options = ["--adapter", adapter] if adapter else []
     _, report = main_job(checkpoint, "--parallel", parallel, *options)
-    record: dict[str, Any] = next(record for record in report["records"] if record["export"] == "native")
+    record: dict[str, Any] = next(record for record in report["records"] if record["stage"] == "native")
     return record
 
 

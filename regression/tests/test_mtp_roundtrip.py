@@ -12,7 +12,8 @@ from syrupy.assertion import SnapshotAssertion
 from typer.testing import CliRunner
 
 from mtp_regression.commands.app import app
-from mtp_regression.roundtrip.case import Crash, Stage
+from mtp_regression.roundtrip.evidence import Crash
+from mtp_regression.stages.case import Stage
 
 pytestmark = pytest.mark.megatron
 
@@ -30,7 +31,7 @@ def report(main_job: Job) -> dict[str, Any]:
 
 
 def test_verdict_table(report: dict[str, Any], snapshot: SnapshotAssertion) -> None:
-    columns = ("checkpoint", "parallel", "ranks", "export", "compared", "verdict", "declared")
+    columns = ("checkpoint", "parallel", "ranks", "stage", "compared", "verdict", "declared")
     assert [" | ".join(str(record[column]) for column in columns) for record in report["records"]] == snapshot
 
 
@@ -41,7 +42,7 @@ def test_both_exports_and_the_ranks_are_compared_in_every_cell(report: dict[str,
         records = [
             record for record in report["records"] if (record["checkpoint"], record["parallel"]) == cell
         ]
-        assert [record["export"] for record in records] == ["native", "stream", "saved"]
+        assert [record["stage"] for record in records] == ["native", "stream", "saved"]
 
 
 def test_no_exception_touches_an_mtp_tensor(report: dict[str, Any]) -> None:
@@ -79,7 +80,7 @@ def test_values_that_must_round_are_declared(checkpoints: dict[str, Path], main_
     """`w - 1` in BF16 loses bits here; the exception says so, and is wanted for exactly these tensors."""
     exit_code, report = main_job(checkpoints["qwen3.6-35b-a3b-rounding"], "--parallel", "tp1")
     assert exit_code == 0
-    assert [(record["export"], record["verdict"], record["declared"]) for record in report["records"]] == [
+    assert [(record["stage"], record["verdict"], record["declared"]) for record in report["records"]] == [
         ("native", "exact", 0),
         ("stream", "exact", 3),
         ("saved", "exact", 3),

@@ -46,7 +46,7 @@ def test_mistake_gets_its_verdict(
     exit_code, report = main_job(
         checkpoints[checkpoint], "--adapter", f"saboteurs:{saboteur}", "--parallel", "tp1"
     )
-    verdicts = {record["export"]: record["verdict"] for record in report["records"]}
+    verdicts = {record["stage"]: record["verdict"] for record in report["records"]}
     assert verdicts == {"native": native, "stream": stream, "saved": saved}
     assert exit_code == 1
     assert report["passed"] is False

@@ -6,9 +6,10 @@ from rich.console import Console
 
 from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.ranks.devices import Device
-from mtp_regression.roundtrip.case import Crash, Outcome, Stage
+from mtp_regression.roundtrip.evidence import Crash
 from mtp_regression.roundtrip.judge import Record, merge, report_of
 from mtp_regression.roundtrip.terminal import findings, show
+from mtp_regression.stages.case import Outcome, Stage
 
 EXACT = Record(
     bridge="bridge 1.0",
@@ -16,7 +17,7 @@ EXACT = Record(
     checkpoint="first",
     parallel="tp1",
     ranks=1,
-    export="native",
+    stage=Stage.NATIVE,
     verdict=Verdict.EXACT,
     declared=0,
     seconds=0.5,
@@ -28,7 +29,8 @@ EXACT = Record(
 def shown(*records: Record, width: int = 80) -> str:
     console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
     with console.file:
-        show(console, records, seconds=2.0, import_seconds=20.0)
+        report = report_of(records, device=Device.CPU, import_seconds=20.0, seconds=2.0)
+        show(console, records, report)
     return console.export_text()
 
 
@@ -53,8 +55,8 @@ def test_narrow_terminal_splits_the_table() -> None:
     assert all(f"ep{size}" in text for size in (1, 2, 4, 8))
 
 
-def test_cell_shows_the_gravest_verdict_of_its_exports() -> None:
-    text = shown(EXACT, replace(EXACT, export="stream", verdict=Verdict.WRONG))
+def test_cell_shows_the_gravest_verdict_of_its_stages() -> None:
+    text = shown(EXACT, replace(EXACT, stage=Stage.STREAM, verdict=Verdict.WRONG))
     assert "0 of 1 cells exact" in text
     assert "│ wrong" in text
 
@@ -79,17 +81,18 @@ def test_parameter_is_named_with_its_place() -> None:
 
 def test_findings_of_ranks_and_chunks_are_apart_and_exports_are_one() -> None:
     wrong = Finding("mtp.layers.0.enorm.weight", Verdict.WRONG, chunk=1)
-    ranks = [Outcome(findings=[wrong, replace(wrong, chunk=0)]), Outcome(), Outcome(findings=[wrong])]
-    assert [(found.rank, found.chunk) for found in merge(ranks, by_rank=True)] == [(0, 0), (0, 1), (2, 1)]
+    first = [wrong.on_rank(0), replace(wrong, chunk=0).on_rank(0)]
+    ranks = [Outcome(findings=first), Outcome(), Outcome(findings=[wrong.on_rank(2)])]
+    assert [(found.rank, found.chunk) for found in merge(ranks)] == [(0, 0), (0, 1), (2, 1)]
     milder = Finding("mtp.fc.weight", Verdict.DTYPE)
     outcomes = [Outcome(findings=[milder]), Outcome(findings=[replace(milder, verdict=Verdict.POISONED)])]
-    assert merge(outcomes, by_rank=False) == [Finding("mtp.fc.weight", Verdict.POISONED)]
+    assert merge(outcomes) == [Finding("mtp.fc.weight", Verdict.POISONED)]
 
 
 def test_same_crash_is_told_once() -> None:
     why = Crash(Stage.LOAD, 1, "raised", "KeyError", "'x'", refused=False, text="rank 1 raised\ntraceback")
     crash = replace(EXACT, verdict=why.verdict, crash=why)
-    lines = list(findings([crash, replace(crash, export="stream")]))
+    lines = list(findings([crash, replace(crash, stage=Stage.STREAM)]))
     assert lines.count("  traceback") == 1
     assert lines[-1] == "  for the same reason"
 
@@ -103,4 +106,6 @@ def test_nothing_compared_and_stale_exceptions_do_not_pass() -> None:
     assert report_of([EXACT], device=Device.CPU, import_seconds=0, seconds=0, not_run=["ep8"])["not_run"] == [
         "ep8"
     ]
+    unfinished = report_of([EXACT], device=Device.CPU, import_seconds=0, seconds=0, unfinished=["first, ep2"])
+    assert (unfinished["passed"], unfinished["unfinished"]) == (False, ["first, ep2"])
     assert report_of([], device=Device.CPU, import_seconds=0, seconds=0)["passed"] is False

@@ -76,6 +76,12 @@ class MegatronBridge:
         with cuda_on_cpu():  # replicated parameters are sent by way of the current GPU
             self._auto.load_hf_weights(self._chunks)
 
+    def reload(self, checkpoint: Path) -> None:
+        """Load another checkpoint, with a bridge of its own."""
+        self._auto = AutoBridge.from_hf_pretrained(str(checkpoint), torch_dtype=torch.bfloat16)
+        with cuda_on_cpu():
+            self._auto.load_hf_weights(self._chunks)
+
     def configure(self, provider: Any) -> None:
         """Change the model that is to be built; a variant of the adapter does."""
 

@@ -106,7 +106,8 @@ def generate(
     fault: Annotated[str | None, typer.Option(help="Break it on purpose; `mtpkit faults` lists how.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the values.")] = 0,
     value_range: Annotated[
-        ValueRange, typer.Option(help="Values that a bridge can carry in BF16, or some that it must round.")
+        ValueRange,
+        typer.Option(help="Values that BF16 carries, some that it rounds, or also the largest and NaN."),
     ] = ValueRange.EXACT,
     sharding: Annotated[Sharding, typer.Option(help="Where the MTP tensors are.")] = Sharding.PUBLISHED,
     shard_limit: Annotated[

@@ -14,6 +14,7 @@ from mtp_fixtures.model.scaling import with_decoder_layers
 from mtp_regression.adapters import MEGATRON_BRIDGE, PATCHED_MEGATRON_BRIDGE
 from mtp_regression.commands.console import Json, fail, read_parallel, refuse, working_folder_importable
 from mtp_regression.ranks.devices import Device
+from mtp_regression.stages.case import Stage
 
 
 def roundtrip(
@@ -45,8 +46,12 @@ def roundtrip(
     device: Annotated[
         Device, typer.Option(help="gloo; NCCL, a GPU for each rank; or gloo with ranks that share GPUs.")
     ] = Device.CPU,
+    stages: Annotated[
+        list[Stage] | None,
+        typer.Option("--stage", help="What to check; may be repeated.", show_default="all"),
+    ] = None,
     time_limit: Annotated[
-        float | None, typer.Option(help="Seconds a case may take.", show_default="120; none under torchrun")
+        float | None, typer.Option(help="Seconds a case may take.", show_default="120; 3600 at real scale")
     ] = None,
     report_path: Annotated[Path, typer.Option("--report", help="Where the JSON report goes.")] = Path(
         "reports/roundtrip.json"
@@ -54,6 +59,9 @@ def roundtrip(
     compare: Annotated[
         Path | None, typer.Option(help="An earlier report, such as a CPU's: its verdicts must be the same.")
     ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep what the bridge saves, in kept/ beside the report.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Take checkpoints through a bridge and back, and compare every byte.
@@ -72,23 +80,26 @@ def roundtrip(
     try:
         from rich.console import Console
 
-        from mtp_regression.roundtrip.run import CannotRunError, round_trips  # imports torch
+        from mtp_regression.roundtrip.request import CannotRunError, Request  # these import torch
+        from mtp_regression.roundtrip.run import round_trips
     except ModuleNotFoundError as error:
         fail(f"{error}; install the environment of a bridge, as CONTRIBUTING.md shows")
 
+    request = Request(
+        checkpoints=checkpoints or [],
+        generated=generated,
+        parallels=parallels,
+        stages=stages or [],
+        adapter=PATCHED_MEGATRON_BRIDGE if patched else adapter,
+        device=device,
+        time_limit=time_limit,
+        report_path=report_path,
+        compare_path=compare,
+        keep=keep,
+    )
     try:
         with working_folder_importable():
-            report = round_trips(
-                checkpoints=checkpoints or [],
-                generated=generated,
-                parallels=parallels,
-                adapter=PATCHED_MEGATRON_BRIDGE if patched else adapter,
-                device=device,
-                time_limit=time_limit,
-                report_path=report_path,
-                compare_path=compare,
-                console=Console(stderr=as_json),
-            )
+            report = round_trips(request, Console(stderr=as_json))
     except CannotRunError as error:
         fail(str(error))
     if report is None:  # a rank that torchrun or Slurm started, and not the first

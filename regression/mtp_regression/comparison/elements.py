@@ -41,7 +41,8 @@ def compare_tensor(expected: RawTensor, actual: RawTensor) -> tuple[Verdict, str
             unequal = want_bytes[slice(*bits)] != have_bytes[slice(*bits)]
             differing.add(unequal.reshape(-1, want.itemsize).any(axis=1), start)
         else:
-            differing.add((want_values != have_values) & ~(want_nan & have_nan), start)
+            # As float64's bits: 0 is not -0, nor one NaN another.
+            differing.add(want_values.view(np.uint64) != have_values.view(np.uint64), start)
     if poisoned.count:
         first = _index(poisoned.first, expected.shape)
         return Verdict.POISONED, f"{poisoned.count} of {want.size} elements are NaN, first {first}"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
 
@@ -69,6 +69,10 @@ class Finding:
     def order(self) -> tuple[int, int, str]:
         """Sort key: rank, model chunk, name."""
         return self.rank or 0, self.chunk or 0, self.tensor
+
+    def on_rank(self, rank: int) -> Finding:
+        """Give the same finding, as one of a rank."""
+        return replace(self, rank=rank)
 
     def __str__(self) -> str:
         places = {"rank": self.rank, "chunk": self.chunk}

@@ -17,8 +17,8 @@ from typing import Any
 from rich.console import Console
 
 from mtp_fixtures import CheckpointSpec, preset
-from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.parallel import DENSE_GRID, GRID, Parallel
+from mtp_regression.roundtrip.request import Request
 from mtp_regression.roundtrip.run import round_trips
 from mtp_regression.scenarios import Use
 
@@ -64,14 +64,12 @@ def main(folder: Path) -> int:
                 CheckpointSpec(preset(name), **options).write(Path(scratch, checkpoint))
                 for checkpoint, (name, options) in part.checkpoints.items()
             ]
-            report = round_trips(
+            request = Request(
                 checkpoints=written,
                 parallels=part.parallels,
                 adapter=part.use.adapter(patched=True),
-                device=Device.CPU,
-                time_limit=120.0,
                 report_path=folder / f"patched-grid-{part.name}.json",
-                console=Console(),
             )
+            report = round_trips(request, Console())
         passed.append(report is not None and report["passed"])
     return 0 if all(passed) else 1

@@ -40,18 +40,25 @@ def check(expected: Mapping[str, Recipe], parameters: Iterable[tuple[str, RawTen
     sequential = False
     for name, parameter in parameters:
         sequential |= _SEQUENTIAL.search(name) is not None
-        key = _SEQUENTIAL.sub(r".experts.\2.weight\1", name)
+        key = expected_name(name)
         if key in seen:
-            findings.append(_finding(name, Verdict.UNEXPECTED, "came more than once"))
+            findings.append(parameter_finding(name, Verdict.UNEXPECTED, "came more than once"))
         elif key not in expected:
-            findings.append(_finding(name, Verdict.UNEXPECTED, "no parameter of this name is expected"))
+            findings.append(
+                parameter_finding(name, Verdict.UNEXPECTED, "no parameter of this name is expected")
+            )
         else:
             findings += _compare(name, expected[key], parameter)
         seen.add(key)
     for key in expected.keys() - seen:
         name = _GROUPED.sub(r".experts.local_experts.\2.\1.weight", key) if sequential else key
-        findings.append(_finding(name, Verdict.MISSING, "the model has no such parameter"))
+        findings.append(parameter_finding(name, Verdict.MISSING, "the model has no such parameter"))
     return sorted(findings, key=lambda finding: finding.order)
+
+
+def expected_name(name: str) -> str:
+    """Return the name of `native_parameters` for that of a parameter, which may be a SequentialMLP's."""
+    return _SEQUENTIAL.sub(r".experts.\2.weight\1", name)
 
 
 def _compare(name: str, recipe: Recipe, parameter: RawTensor) -> list[Finding]:
@@ -59,11 +66,11 @@ def _compare(name: str, recipe: Recipe, parameter: RawTensor) -> list[Finding]:
         verdict, detail = compare_tensor(RawTensor.from_array(recipe()), parameter)
     except AbsentError as error:
         verdict, detail = Verdict.MISSING, str(error)
-    return [] if verdict is Verdict.EXACT else [_finding(name, verdict, detail)]
+    return [] if verdict is Verdict.EXACT else [parameter_finding(name, verdict, detail)]
 
 
-def _finding(name: str, verdict: Verdict, detail: str) -> Finding:
-    """Make a finding; a name "{chunk}/{Megatron-Core's name}" becomes two fields, any other stays whole."""
+def parameter_finding(name: str, verdict: Verdict, detail: str) -> Finding:
+    """Make a finding on a parameter; its name, "{chunk}/{Megatron-Core's name}", becomes two fields."""
     chunk, _, tensor = name.partition("/")
     if not chunk.isdecimal():
         return Finding(name, verdict, detail)

@@ -47,7 +47,7 @@ class DeclaredException:
 
     bridge: str
     releases: Sequence[str]
-    exports: Collection[str]
+    stages: Collection[str]
     tensor: str
     when: str
     verdict: Verdict
@@ -60,12 +60,12 @@ class DeclaredException:
         if not self.reason.strip():
             raise ValueError(f"the exception for {self.tensor} gives no reason")
 
-    def applies(self, *, bridge: str, release: str, export: str) -> bool:
-        """Whether the exception speaks of a bridge's export."""
+    def applies(self, *, bridge: str, release: str, stage: str) -> bool:
+        """Whether the exception speaks of a stage of a bridge's release."""
         return (
             bridge == self.bridge
             and any(fnmatchcase(release, pattern) for pattern in self.releases)
-            and export in self.exports
+            and stage in self.stages
         )
 
     def covers(self, name: str, tensor: RawTensor) -> bool:
@@ -102,7 +102,7 @@ def sort_findings(
     Args:
         findings: What the comparison found; a tensor of the source without a finding is exact.
         source: The checkpoint's tensors.
-        exceptions: Those that apply to the export.
+        exceptions: Those that apply to the stage.
 
     Returns:
         Each finding once, as declared or undeclared, and what is stale.

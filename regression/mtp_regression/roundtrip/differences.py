@@ -51,7 +51,7 @@ def compare_reports(report: Mapping[str, Any], earlier: Mapping[str, Any]) -> It
 
 
 def _key(record: Mapping[str, Any]) -> tuple[str, str, str]:
-    return record["checkpoint"], record["parallel"], record["export"]
+    return record["checkpoint"], record["parallel"], record["stage"]
 
 
 def _brief(value: Any) -> str:

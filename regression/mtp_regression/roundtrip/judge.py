@@ -1,32 +1,37 @@
-"""Records: one for each export of each case, and the report that they make up."""
+"""Records: one for each stage of each case, and the report that they make up."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mtp_regression.comparison.generated import tensors_of
 from mtp_regression.comparison.verdicts import Finding, Verdict, worst
 from mtp_regression.megatron.environment import kit_release
 from mtp_regression.ranks.devices import Device
-from mtp_regression.roundtrip.case import EXPORTS, About, Case, Crash, Evidence, Outcome, Stage
 from mtp_regression.roundtrip.declared import DeclaredException, sort_findings
+from mtp_regression.roundtrip.evidence import Crash, Evidence
+from mtp_regression.stages.case import CHECKS, About, Case, Outcome, Stage
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the report, as `docs/report.md` describes it."""
 
 
 @dataclass(frozen=True)
 class Record:
-    """The outcome of one export of one case; `docs/report.md` describes the fields."""
+    """The outcome of one stage of one case; `docs/report.md` describes the fields."""
 
     bridge: str
     engine: str
     checkpoint: str
     parallel: str
     ranks: int
-    export: str
+    stage: str
     verdict: Verdict
     declared: int
     seconds: float
@@ -47,7 +52,7 @@ class Record:
 
 
 def judge(case: Case, evidence: Evidence, exceptions: Sequence[DeclaredException]) -> list[Record]:
-    """Make a case's records, one for each export.
+    """Make a case's records, one for each stage that the evidence speaks of.
 
     Args:
         case: The case.
@@ -69,34 +74,32 @@ def judge(case: Case, evidence: Evidence, exceptions: Sequence[DeclaredException
         "logs": [str(path) for path in evidence.logs],
     }
     records = []
-    for export in EXPORTS:
-        if export not in evidence.outcomes:
-            crash = evidence.crashes[export]
+    for stage in CHECKS:
+        if crash := evidence.crashes.get(stage):
             records.append(
-                Record(**common, export=export, verdict=crash.verdict, declared=0, seconds=0.0, crash=crash)
+                Record(**common, stage=stage, verdict=crash.verdict, declared=0, seconds=0.0, crash=crash)
             )
-            continue
-        outcomes = evidence.outcomes[export]
-        findings = merge(outcomes, by_rank=export is Stage.NATIVE)
-        applying = [
-            entry
-            for entry in exceptions
-            if entry.applies(bridge=about.bridge, release=about.release, export=export)
-        ]
-        held = sort_findings(findings, source, applying)
-        records.append(
-            Record(
-                **common,
-                export=export,
-                verdict=worst(finding.verdict for finding in held.undeclared),
-                declared=len(held.declared),
-                seconds=max(outcome.seconds for outcome in outcomes),
-                compared=sum(outcome.compared for outcome in outcomes),
-                peak_gpu_bytes=max(outcome.peak_gpu_bytes for outcome in outcomes),
-                tensors=findings,
-                stale=[f"{tensor}: {reason}" for tensor, reason in held.stale],
+        elif outcomes := evidence.outcomes.get(stage):
+            findings = merge(outcomes)
+            applying = [
+                entry
+                for entry in exceptions
+                if entry.applies(bridge=about.bridge, release=about.release, stage=stage)
+            ]
+            held = sort_findings(findings, source, applying)
+            records.append(
+                Record(
+                    **common,
+                    stage=stage,
+                    verdict=worst(finding.verdict for finding in held.undeclared),
+                    declared=len(held.declared),
+                    seconds=max(outcome.seconds for outcome in outcomes),
+                    compared=sum(outcome.compared for outcome in outcomes),
+                    peak_gpu_bytes=max(outcome.peak_gpu_bytes for outcome in outcomes),
+                    tensors=findings,
+                    stale=[f"{tensor}: {reason}" for tensor, reason in held.stale],
+                )
             )
-        )
     return records
 
 
@@ -107,6 +110,8 @@ def report_of(
     import_seconds: float,
     seconds: float,
     not_run: Sequence[str] = (),
+    stages_not_run: Mapping[Stage, str] = MappingProxyType({}),
+    unfinished: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Make the JSON report of a run; `docs/report.md` describes it."""
     return {
@@ -115,10 +120,20 @@ def report_of(
         "device": device,
         "import_seconds": round(import_seconds, 3),
         "seconds": round(seconds, 3),
-        "passed": bool(records) and all(record.passed for record in records),
+        "passed": bool(records) and not unfinished and all(record.passed for record in records),
         "not_run": list(not_run),
+        "stages_not_run": dict(stages_not_run),
+        "unfinished": list(unfinished),
         "records": [_plain(record) for record in records],
     }
+
+
+def write_report(report: Mapping[str, Any], path: Path) -> None:
+    """Write a report as JSON; whoever reads the file meanwhile finds the one before it, whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    os.replace(unfinished, path)  # noqa: PTH105 - as atomic, and says so
 
 
 def _plain(record: Record) -> dict[str, Any]:
@@ -127,13 +142,11 @@ def _plain(record: Record) -> dict[str, Any]:
     return plain
 
 
-def merge(outcomes: Iterable[Outcome], *, by_rank: bool) -> list[Finding]:
-    """Merge the ranks' findings; every rank has parameters of its own, but exports the same tensors."""
+def merge(outcomes: Iterable[Outcome]) -> list[Finding]:
+    """Merge the ranks' findings: those on parameters are a rank's own, those on an export are all ranks'."""
     findings: dict[tuple[int, int, str], Finding] = {}
-    for rank, outcome in enumerate(outcomes):
-        for found in outcome.findings:
-            found = replace(found, rank=rank) if by_rank else found
-            known = findings.setdefault(found.order, found)
-            if found.verdict.severity > known.verdict.severity:
-                findings[found.order] = found
+    for found in (finding for outcome in outcomes for finding in outcome.findings):
+        known = findings.setdefault(found.order, found)
+        if found.verdict.severity > known.verdict.severity:
+            findings[found.order] = found
     return [findings[order] for order in sorted(findings)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import shutil
 import tempfile
 import time
@@ -9,14 +10,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtp_regression.adapters.protocol import AdapterError, problem_of
+from mtp_regression.adapters.protocol import AdapterError, Examined, examine
 from mtp_regression.ranks import run as ranks
 from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.fork_server import call
 from mtp_regression.ranks.world import World, joined
-from mtp_regression.roundtrip.case import EXPORTS, Case, Crash, Evidence, Stage
-from mtp_regression.roundtrip.stages import run_stages
-from mtp_regression.roundtrip.traces import refused, take_in
+from mtp_regression.roundtrip.evidence import Crash, Evidence
+from mtp_regression.stages import traces
+from mtp_regression.stages.case import Case, Stage
+from mtp_regression.stages.run import run_stages
 
 Launch = Callable[[Case, Sequence[Stage], Path, Path], None]
 """Takes every rank of a case through stages: case, stages, folder of the outcomes, folder of the logs.
@@ -25,16 +27,20 @@ Raises `ranks.run.RankError` when a rank fails.
 """
 
 
-def run_case(case: Case, launch: Launch, logs: Path) -> Evidence:
-    """Run one case. After a crash in one export the case is run again for those that are left.
+def run_case(
+    case: Case, launch: Launch, logs: Path, stages: Sequence[Stage], *, keep: Path | None = None
+) -> Evidence:
+    """Run one case. After a crash in one stage the case is run again for those that are left.
 
     Args:
         case: The case.
         launch: Starts its ranks.
-        logs: Folder below which the ranks' logs are kept.
+        logs: Folder below which the ranks' logs are kept; those of a second run of the case in `again1`.
+        stages: What to take after LOAD.
+        keep: Folder below which to keep the folders that the bridge saves; None keeps none.
 
     Returns:
-        An outcome or a crash for every export.
+        An outcome or a crash for every stage.
 
     Raises:
         RuntimeError: The ranks ended well and left no outcome.
@@ -43,41 +49,66 @@ def run_case(case: Case, launch: Launch, logs: Path) -> Evidence:
     log_folder = logs / case.folder_name
     shutil.rmtree(log_folder, ignore_errors=True)
     evidence = Evidence()
-    pending = list(EXPORTS)
+    pending = list(stages)
+    runs = 0
     while pending:
-        failure: ranks.RankError | None = None
         with tempfile.TemporaryDirectory(prefix="mtp-roundtrip-") as name:
             folder = Path(name)
+            failure: ranks.RankError | None = None
             try:
-                launch(case, pending, folder, log_folder)
+                launch(case, pending, folder, log_folder / f"again{runs}" if runs else log_folder)
             except ranks.RankError as error:
                 failure = error
-            take_in(evidence, folder, case.parallel.ranks)
-            pending = [stage for stage in pending if stage not in evidence.outcomes]
-            if not pending:
-                break
-            if failure is None:
-                raise RuntimeError(f"{case}: the ranks ended well, yet {pending[0]} has no outcome")
-            if Stage.LOAD not in evidence.outcomes:
-                evidence.crashes = dict.fromkeys(pending, _crash(Stage.LOAD, failure, folder))
-                break
-            export = pending.pop(0)
-            evidence.crashes[export] = _crash(export, failure, folder)
+            take_in(evidence, folder, (Stage.LOAD, *pending), case.parallel.ranks)
+            if failure is not None:
+                _book(evidence, failure, pending, folder)
+            if keep is not None:
+                _keep(folder, keep / case.folder_name)
+        before = len(pending)
+        pending = [stage for stage in pending if stage not in {**evidence.outcomes, **evidence.crashes}]
+        if len(pending) == before:
+            raise RuntimeError(f"{case}: the ranks ended well, yet {pending[0]} has no outcome")
+        runs += 1
     evidence.seconds = time.perf_counter() - start
-    evidence.logs = sorted(log_folder.glob("*.log"))
+    evidence.logs = sorted(log_folder.rglob("*.log"))
     return evidence
 
 
-def _crash(stage: Stage, failure: ranks.RankError, folder: Path) -> Crash:
-    return Crash(
+def take_in(evidence: Evidence, folder: Path, stages: Sequence[Stage], ranks: int) -> None:
+    """Add to the evidence which bridge it was, and the outcomes of the stages that all ranks ended."""
+    evidence.about = traces.about(folder) or evidence.about
+    for stage in stages:
+        ended = traces.outcomes(folder, stage, ranks)
+        if len(ended) == ranks:
+            evidence.outcomes[stage] = ended
+
+
+def _book(evidence: Evidence, failure: ranks.RankError, pending: Sequence[Stage], folder: Path) -> None:
+    """Book a failure to its stage: the one that the rank has named, or else the first that did not end.
+
+    What fails after the last stage, such as the adapter's `close`, is booked to the last.
+    """
+    told = traces.failed(folder, failure.rank) if failure.kind == "raised" else None
+    unfinished = [stage for stage in (Stage.LOAD, *pending) if stage not in evidence.outcomes]
+    stage = told.stage if told else (*unfinished, pending[-1])[0]
+    crash = Crash(
         stage=stage,
         rank=failure.rank,
         kind=failure.kind,
         exception=failure.exception,
         message=failure.message,
-        refused=stage is Stage.LOAD and refused(folder, failure.rank),
+        refused=told is not None and told.refused,
         text=str(failure),
     )
+    for lost in pending if stage is Stage.LOAD else [stage]:
+        evidence.outcomes.pop(lost, None)
+        evidence.crashes[lost] = crash
+
+
+def _keep(folder: Path, kept: Path) -> None:
+    for saved in (path for path in folder.iterdir() if path.is_dir()):
+        shutil.rmtree(kept / saved.name, ignore_errors=True)
+        shutil.move(saved, kept / saved.name)
 
 
 @dataclass(frozen=True)
@@ -92,25 +123,22 @@ class StartedRanks:
     time_limit: float = 120.0
     device: Device = Device.CPU
 
-    def warm(self, adapter: str, *, generated: bool = False) -> float:
+    def warm(self, adapter: str) -> tuple[float, frozenset[str]]:
         """Import a bridge for all ranks to come, and look at the adapter's class.
 
-        Args:
-            adapter: See `adapters.protocol.find`.
-            generated: Whether it has to take checkpoints that are on no disk.
-
         Returns:
-            Seconds that the import took: 0 on GPUs, where every rank imports it itself.
+            Seconds that the import took, 0 on GPUs, where every rank imports it itself; and the methods that
+            the adapter may have and does not.
 
         Raises:
             AdapterError: There is no such class, or it lacks a method.
             PreloadError: The bridge cannot be imported.
         """
         seconds = 0.0 if self.device.on_gpu else ranks.warm(_modules(adapter))
-        problem = call(problem_of, adapter, generated, device=self.device)
-        if problem:
-            raise AdapterError(problem)
-        return seconds
+        examined: Examined = call(examine, adapter, device=self.device)
+        if examined.problem:
+            raise AdapterError(examined.problem)
+        return seconds, examined.lacks
 
     def __call__(self, case: Case, stages: Sequence[Stage], folder: Path, logs: Path) -> None:
         """Run a case's stages; see `Launch`."""
@@ -125,16 +153,24 @@ class StartedRanks:
         )
 
 
-def run_as_rank(world: World, case: Case, folder: Path) -> None:
-    """Take this process, one of `world`'s ranks, through all stages of a case.
+def run_as_rank(
+    world: World, case: Case, stages: Sequence[Stage], folder: Path, *, time_limit: float
+) -> None:
+    """Take this process, one of `world`'s ranks, through stages of a case.
 
     Args:
         world: Must have as many ranks as the case.
         case: The case.
+        stages: What to take after LOAD.
         folder: Where the ranks leave their outcomes; on a file system that all of them share.
+        time_limit: Seconds after which this process prints its stacks and ends, with code 1.
     """
-    with joined(world):
-        run_stages(world, case, EXPORTS, folder)
+    faulthandler.dump_traceback_later(time_limit, exit=True)
+    try:
+        with joined(world):
+            run_stages(world, case, stages, folder)
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _modules(adapter: str) -> list[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -25,10 +26,10 @@ def cells(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
 
 
 def cell_text(records: Sequence[Record]) -> str:
-    """Sum up a cell: its gravest verdict, the declared exceptions of one export, its seconds.
+    """Sum up a cell: its gravest verdict, the declared exceptions of one stage, its seconds.
 
     Args:
-        records: The exports of one case.
+        records: The stages of one case.
 
     Returns:
         Lines such as "exact", "6 declared", "1.2 s".
@@ -71,7 +72,7 @@ def findings(records: Sequence[Record]) -> Iterator[str]:
     for record in records:
         if record.passed:
             continue
-        yield f"{record.checkpoint}, {record.parallel}, {record.export}: {record.verdict}"
+        yield f"{record.checkpoint}, {record.parallel}, {record.stage}: {record.verdict}"
         graver = [found for found in record.tensors if found.verdict is record.verdict]
         yield from _first(f"  {found}" for found in graver)
         yield from _first(f"  stale exception: {stale}" for stale in record.stale)
@@ -90,17 +91,31 @@ def _first(lines: Iterable[str]) -> Iterator[str]:
         yield f"  ... {len(all_lines)} in all"
 
 
-def show(console: Console, records: Sequence[Record], *, seconds: float, import_seconds: float) -> None:
-    """Print the tables, what is wrong, and one closing line."""
+def show(console: Console, records: Sequence[Record], report: Mapping[str, Any]) -> None:
+    """Print the tables, what is wrong, and what the closing lines of a run say.
+
+    Args:
+        console: Where to.
+        records: The run's.
+        report: Made of them.
+    """
     for table in tables(records, width=console.width):
         console.print(table)
     for line in findings(records):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     passed = Counter(all(record.passed for record in cell) for cell in cells(records).values())
     engines = ", ".join(sorted({record.engine for record in records}))
-    console.print(
-        f"{passed[True]} of {passed.total()} cells exact in {seconds:.1f} s "
-        f"after an import of {import_seconds:.1f} s; modules from {engines}",
-        soft_wrap=True,
-        highlight=False,
-    )
+    closing = [
+        (
+            f"{passed[True]} of {passed.total()} cells exact in {report['seconds']:.1f} s "
+            f"after an import of {report['import_seconds']:.1f} s; modules from {engines}"
+        ),
+        f"stages: {', '.join(dict.fromkeys(record.stage for record in records))}",
+    ]
+    closing += [f"not run: {stage}: {reason}" for stage, reason in report["stages_not_run"].items()]
+    if report["not_run"]:
+        closing.append(f"not run, for want of ranks or GPUs: {', '.join(report['not_run'])}")
+    if all(record.ranks == 1 for record in records):
+        closing.append("no cell ran on more than one rank: what ranks share was not tested")
+    for line in closing:
+        console.print(line, soft_wrap=True, highlight=False)

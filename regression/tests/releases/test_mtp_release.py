@@ -56,7 +56,7 @@ def test_packed_mtp_fails_where_it_is_known_to(
         return
     assert exit_code == 1
     for record in records:
-        if record["export"] != "native":
+        if record["stage"] != "native":
             assert record["verdict"] == "crash-export", "upstream cannot give back what it has not loaded"
             continue
         assert record["verdict"] == "poisoned"

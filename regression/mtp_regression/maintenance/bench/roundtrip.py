@@ -23,8 +23,8 @@ from rich.table import Table
 from mtp_fixtures import CheckpointSpec, preset
 from mtp_regression.adapters import MEGATRON_BRIDGE
 from mtp_regression.ranks.parallel import Parallel
-from mtp_regression.roundtrip.case import Case
 from mtp_regression.roundtrip.launch import StartedRanks, run_case
+from mtp_regression.stages.case import CHECKS, Case
 
 CHECKPOINT = "qwen3.6-35b-a3b"
 PARALLELS = (Parallel(ep=2), Parallel(ep=8))
@@ -35,7 +35,7 @@ def main(parallels: Sequence[Parallel]) -> None:
     """Print a table: a row a parallel layout, seconds each way, and their ratio."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     launch = StartedRanks()
-    import_seconds = launch.warm(MEGATRON_BRIDGE)
+    import_seconds, _ = launch.warm(MEGATRON_BRIDGE)
     table = Table(title=f"{CHECKPOINT}, one case")
     for column in ("parallel", "torchrun", f"here, median of {TIMES}", "ratio"):
         table.add_column(column, justify="left" if column == "parallel" else "right")
@@ -44,7 +44,7 @@ def main(parallels: Sequence[Parallel]) -> None:
         for parallel in parallels:
             case = Case(MEGATRON_BRIDGE, folder, parallel)
             here = statistics.median(
-                run_case(case, launch, Path(scratch, "logs")).seconds for _ in range(TIMES)
+                run_case(case, launch, Path(scratch, "logs"), CHECKS).seconds for _ in range(TIMES)
             )
             there = _torchrun(case, Path(scratch))
             table.add_row(str(parallel), f"{there:.1f} s", f"{here:.1f} s", f"{there / here:.1f}")

@@ -21,14 +21,16 @@ from typing import Any
 from rich.console import Console
 
 from mtp_regression.comparison.verdicts import Verdict
-from mtp_regression.roundtrip.case import Case, Crash
 from mtp_regression.roundtrip.declared import declared_exceptions
+from mtp_regression.roundtrip.evidence import Crash
 from mtp_regression.roundtrip.judge import Record, judge
 from mtp_regression.roundtrip.launch import StartedRanks, run_case
 from mtp_regression.scenarios import SCENARIOS, Scenario
+from mtp_regression.stages.case import Case, Stage
 
 KNOWN = Path(__file__).with_name("known")
 UPSTREAM, PATCHED = "upstream", "patched"
+_STAGES = (Stage.NATIVE, Stage.STREAM, Stage.SAVED)
 _FINDINGS = {scenario.name: scenario.findings for scenario in SCENARIOS}
 
 Row = dict[str, dict[str, str]]
@@ -78,7 +80,7 @@ def _run(scenarios: Sequence[Scenario]) -> Iterator[tuple[str, Row]]:
             row: Row = {}
             for column in (UPSTREAM, PATCHED):
                 case = Case(scenario.use.adapter(patched=column == PATCHED), checkpoint, scenario.parallel)
-                evidence = run_case(case, launch, Path(scratch, "logs"))
+                evidence = run_case(case, launch, Path(scratch, "logs"), _STAGES)
                 row[column] = outcome(judge(case, evidence, declared))
             console.print(f"{scenario.name}: {row[UPSTREAM]['outcome']}; patched {row[PATCHED]['outcome']}")
             yield scenario.name, row
@@ -103,7 +105,7 @@ def outcome(found: Sequence[Record]) -> dict[str, str]:
     for record in found:
         counts = Counter(str(finding.verdict) for finding in record.tensors)
         if counts and record.verdict is not Verdict.EXACT:
-            causes.append(f"{record.export}: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items()))
+            causes.append(f"{record.stage}: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items()))
     if found[0].warnings and text != Verdict.EXACT:
         causes.append(f"{len(found[0].warnings)} warnings")
     return {"outcome": text, "cause": "; ".join(causes)}

@@ -54,6 +54,6 @@ def cells(reports: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, ...]]
 
 
 def _verdict(records: Iterable[Mapping[str, Any]]) -> str:
-    """Say "exact", or what each export that did not pass was."""
-    failed = [f"{record['export']} {record['verdict']}" for record in records if not record["passed"]]
+    """Say "exact", or what each stage that did not pass was."""
+    failed = [f"{record['stage']} {record['verdict']}" for record in records if not record["passed"]]
     return ", ".join(failed) or "exact"

@@ -1,11 +1,12 @@
-"""Cases of the round trip, and the evidence that their ranks leave: data, and no action."""
+"""Cases of the round trip, their stages, and what a rank finds in one: data, and no action."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from mtp_fixtures import CheckpointSpec
 from mtp_regression.comparison.verdicts import Finding, Verdict
@@ -20,15 +21,26 @@ class Stage(StrEnum):
         NATIVE: Compare the parameters on the rank with what the oracle expects.
         STREAM: Compare the streamed export with the checkpoint.
         SAVED: Compare the saved folder with the checkpoint.
+        RETRAINED: Give every parameter another value, and compare both exports with those.
+        RELOADED: Load other checkpoints into the model, and compare both exports with each.
     """
 
     LOAD = "load"
     NATIVE = "native"
     STREAM = "stream"
     SAVED = "saved"
+    RETRAINED = "retrained"
+    RELOADED = "reloaded"
 
 
-EXPORTS = (Stage.NATIVE, Stage.STREAM, Stage.SAVED)
+CHECKS = tuple(stage for stage in Stage if stage is not Stage.LOAD)
+"""The stages that find something; each begins with the model as it was loaded."""
+
+NEEDS: Mapping[Stage, str] = {
+    Stage.NATIVE: "coordinates",
+    Stage.RELOADED: "reload",
+}
+"""The method that an adapter may lack and a stage needs."""
 
 
 @dataclass(frozen=True)
@@ -64,35 +76,17 @@ class Outcome:
     seconds: float = 0.0
     peak_gpu_bytes: int = 0
 
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Outcome:
+        """Make one of the fields that `dataclasses.asdict` gave, read back from JSON.
 
-@dataclass(frozen=True)
-class Crash:
-    """Why a stage did not end.
-
-    Attributes:
-        stage: The stage.
-        rank: The rank that failed first; after a time-out, the first that did not wait for another rank.
-        kind: "raised" an exception, "died" without one, or "timeout".
-        exception: Name of the exception's class, with its module; empty without one.
-        message: What the exception says; without one, in a sentence how the rank ended.
-        refused: Whether the exception is the bridge's refusal of the checkpoint, before anything was loaded.
-        text: All that is known: the traceback, the end of the log or the stacks, and where the logs are.
-    """
-
-    stage: Stage
-    rank: int
-    kind: str
-    exception: str
-    message: str
-    refused: bool
-    text: str
-
-    @property
-    def verdict(self) -> Verdict:
-        """What the stage, and every export that needed it, comes to."""
-        if self.refused:
-            return Verdict.REFUSED
-        return Verdict.CRASH_IMPORT if self.stage is Stage.LOAD else Verdict.CRASH_EXPORT
+        Raises:
+            KeyError, TypeError, ValueError: They are something else.
+        """
+        found = [
+            Finding(**{**finding, "verdict": Verdict(finding["verdict"])}) for finding in fields["findings"]
+        ]
+        return cls(**{**fields, "findings": found})
 
 
 @dataclass(frozen=True)
@@ -120,22 +114,3 @@ class Case:
     def folder_name(self) -> str:
         """A folder for the case, relative to the run's."""
         return f"{self.name}/{str(self.parallel).replace(' ', '-')}"
-
-
-@dataclass
-class Evidence:
-    """What the ranks of a case left behind.
-
-    Attributes:
-        about: Which bridge it was; None if no rank came so far.
-        outcomes: Every rank's outcome of each stage that all of them ended.
-        crashes: Of each export that did not end, why: itself, or the load before it.
-        seconds: What the case took, from the start of its ranks to the end.
-        logs: The ranks' logs.
-    """
-
-    about: About | None = None
-    outcomes: dict[Stage, list[Outcome]] = field(default_factory=dict)
-    crashes: dict[Stage, Crash] = field(default_factory=dict)
-    seconds: float = 0.0
-    logs: Sequence[Path] = ()

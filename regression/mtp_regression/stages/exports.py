@@ -1,0 +1,164 @@
+"""The exports: the stream that a bridge yields, and the folder that it saves.
+
+Each is compared with the checkpoint that the model should hold, and must leave the model as it was.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from mtp_regression.comparison.compare import compare
+from mtp_regression.comparison.elements import compare_tensor
+from mtp_regression.comparison.tensors import RawTensor, Tensors, read_folder
+from mtp_regression.comparison.verdicts import Finding, Verdict
+from mtp_regression.stages.case import Outcome
+from mtp_regression.stages.loaded import Loaded, digest
+
+_HALF_WAY_AT_MOST = 64
+"""Tensors that are taken of an export that is then left."""
+_WATCHED_BYTES = 1 << 30
+"""Yielded tensors that are held, to be looked at once more."""
+
+
+def stream(loaded: Loaded) -> Outcome:
+    """Leave one stream half-way, then compare a whole one on every rank.
+
+    Found is what is not as in the checkpoint, tensors that changed after they were yielded, the first place
+    at which this rank yields another name than the first rank, and parameters that the export has changed.
+    """
+    _leave_half_way(loaded)
+    with loaded.unchanged() as changed:
+        export = _Watched(loaded.bridge.stream())
+        findings = _compare(export, loaded.source)
+    findings += [*export.overwritten(), *_other_order(loaded, export.names), *changed]
+    return Outcome(compared=len(loaded.source), findings=findings)
+
+
+def saved(loaded: Loaded) -> Outcome:
+    """Save the model, and compare the folder on the first rank; see whether the model is as it was."""
+    with loaded.unchanged() as changed:
+        findings = save_and_compare(loaded, loaded.source, loaded.folder / "saved")
+    compared = len(loaded.source) if loaded.world.rank == 0 else 0
+    return Outcome(compared=compared, findings=findings + changed)
+
+
+def _leave_half_way(loaded: Loaded) -> None:
+    """Leave the loop over an export after the same tensor on all ranks, as a consumer may."""
+    tensors = loaded.bridge.stream()
+    for _ in islice(tensors, min(len(loaded.source) // 2, _HALF_WAY_AT_MOST)):
+        pass
+    if close := getattr(tensors, "close", None):  # what the interpreter does with a generator that is left
+        close()
+    loaded.barrier()
+
+
+def streamed(loaded: Loaded, expected: Tensors, before: Tensors) -> list[Finding]:
+    """Compare a streamed export; called on every rank.
+
+    Args:
+        loaded: The rank.
+        expected: What the model should be, as a checkpoint.
+        before: What it was: a tensor that is still as there is said to be passed through.
+
+    Returns:
+        What is not as expected.
+    """
+    export = ((name, RawTensor.from_torch(tensor)) for name, tensor in loaded.bridge.stream())
+    return _compare(export, expected, before)
+
+
+def save_and_compare(
+    loaded: Loaded, expected: Tensors, folder: Path, before: Tensors | None = None
+) -> list[Finding]:
+    """Compare a saved folder; called on every rank, and read by the first.
+
+    Args:
+        loaded: The rank.
+        expected: What the model should be, as a checkpoint.
+        folder: Where to save; it does not exist.
+        before: See `streamed`; None if it was the same.
+
+    Returns:
+        What is not as expected.
+    """
+    loaded.bridge.save(folder)
+    loaded.barrier()
+    return _compare(read_folder(folder).items(), expected, before) if loaded.world.rank == 0 else []
+
+
+def _compare(
+    export: Iterable[tuple[str, RawTensor]], expected: Tensors, before: Tensors | None = None
+) -> list[Finding]:
+    if before is None:
+        return compare(expected, export)
+    passed: set[str] = set()
+    findings = compare(expected, _noting(export, before, passed))
+    detail = "as in the checkpoint that was loaded, whatever the model holds"
+    return [
+        replace(found, detail=detail) if found.verdict is Verdict.WRONG and found.tensor in passed else found
+        for found in findings
+    ]
+
+
+def _noting(
+    export: Iterable[tuple[str, RawTensor]], before: Tensors, same: set[str]
+) -> Iterator[tuple[str, RawTensor]]:
+    """Hand an export on; add the names of tensors that are as they were before to `same`."""
+    for name, tensor in export:
+        if name in before and compare_tensor(before[name], tensor)[0] is Verdict.EXACT:
+            same.add(name)
+        yield name, tensor
+
+
+class _Watched:
+    """A stream whose tensors are looked at once more when it has ended, or when too many are held."""
+
+    def __init__(self, tensors: Iterator[tuple[str, Any]]) -> None:
+        self.names: list[str] = []
+        self._tensors = tensors
+        self._held: deque[tuple[str, Any, bytes]] = deque()
+        self._bytes = 0
+        self._overwritten: list[Finding] = []
+
+    def __iter__(self) -> Iterator[tuple[str, RawTensor]]:
+        for name, tensor in self._tensors:
+            raw = RawTensor.from_torch(tensor)
+            self.names.append(name)
+            self._held.append((name, tensor, digest(raw)))
+            self._bytes += raw.data.size
+            while self._bytes > _WATCHED_BYTES:
+                self._look_again()
+            yield name, raw
+
+    def overwritten(self) -> list[Finding]:
+        """Return a finding for each tensor that has other bytes now than when it was yielded."""
+        while self._held:
+            self._look_again()
+        return self._overwritten
+
+    def _look_again(self) -> None:
+        name, tensor, before = self._held.popleft()
+        raw = RawTensor.from_torch(tensor)
+        self._bytes -= raw.data.size
+        if digest(raw) != before:
+            self._overwritten.append(Finding(name, Verdict.WRONG, "changed after it was yielded"))
+
+
+def _other_order(loaded: Loaded, names: list[str]) -> list[Finding]:
+    """Say where this rank's names differ from the first rank's."""
+    first, *_ = gathered = loaded.gather(names)
+    mine = gathered[loaded.world.rank]
+    for number, (own, theirs) in enumerate(zip(mine, first, strict=False)):
+        if own != theirs:
+            detail = f"number {number} of rank {loaded.world.rank}'s stream, where rank 0 yields {theirs}"
+            return [Finding(own, Verdict.UNEXPECTED, detail)]
+    if len(mine) != len(first):
+        shorter, longer = sorted((mine, first), key=len)
+        detail = f"rank {loaded.world.rank} yields {len(mine)} tensors, and rank 0 {len(first)}"
+        return [Finding(longer[len(shorter)], Verdict.UNEXPECTED, detail)]
+    return []

@@ -1,0 +1,118 @@
+"""A bridge on one rank with a checkpoint loaded: what every stage works on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+import torch.distributed as dist
+
+from mtp_regression.adapters.protocol import Adapter, MayHave, find
+from mtp_regression.comparison.generated import tensors_of, torch_tensors
+from mtp_regression.comparison.tensors import RawTensor, Tensors
+from mtp_regression.comparison.verdicts import Finding, Verdict
+from mtp_regression.oracle.check import parameter_finding
+from mtp_regression.ranks.world import World
+from mtp_regression.stages.case import Case
+
+
+class Loaded:
+    """One rank of a case.
+
+    Attributes:
+        world: The rank.
+        case: The case.
+        folder: Where stages may put files; the same on every rank.
+        source: The checkpoint's tensors.
+        config: Its `config.json`.
+        bridge: The adapter.
+    """
+
+    def __init__(self, world: World, case: Case, folder: Path) -> None:
+        """Make the adapter, and load nothing yet."""
+        self.world, self.case, self.folder = world, case, folder
+        self.source: Tensors = tensors_of(case.checkpoint, case.generated)
+        self.config: dict[str, Any] = json.loads(
+            (case.checkpoint / "config.json").read_text(encoding="utf-8")
+        )
+        self.bridge = self._adapter()
+        self._as_loaded = False
+
+    def _adapter(self) -> Adapter:
+        bridge = find(self.case.adapter)()
+        if self.case.generated is not None:
+            cast(MayHave, bridge).read_from(torch_tensors(self.case.generated))
+        return bridge
+
+    def load(self) -> None:
+        """Load the checkpoint."""
+        self.bridge.load(self.case.checkpoint, self.case.parallel)
+        self._as_loaded = True
+
+    def restore(self) -> None:
+        """Load the checkpoint into a new model, if a stage has changed the model on any rank.
+
+        Called on every rank, before each stage.
+        """
+        if all(self.gather(self._as_loaded)):
+            return
+        self.bridge.close()
+        self.bridge = self._adapter()
+        self.load()
+
+    def changed(self) -> None:
+        """Say that the model no longer is as it was loaded."""
+        self._as_loaded = False
+
+    @contextmanager
+    def unchanged(self) -> Iterator[list[Finding]]:
+        """Look whether what is done in a `with` block leaves the model alone.
+
+        Yields:
+            A list; at the end of the block it has a finding for each parameter of this rank that has changed.
+        """
+        before = self._digests()
+        findings: list[Finding] = []
+        yield findings
+        after = self._digests()
+        for name in before.keys() | after.keys():
+            if before.get(name) != after.get(name):
+                found = parameter_finding(name, Verdict.WRONG, "the export has changed this parameter")
+                findings.append(self.on_this_rank(found))
+        if findings:
+            self.changed()
+
+    def _digests(self) -> dict[str, bytes]:
+        named = ((name, RawTensor.from_torch(tensor)) for name, tensor in self.bridge.parameters())
+        return {name: digest(tensor) for name, tensor in named}
+
+    def on_this_rank(self, finding: Finding) -> Finding:
+        """Say of a parameter's finding on which rank it was made."""
+        return finding.on_rank(self.world.rank)
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return every rank's value, in rank order; called on every rank. Values are pickled."""
+        values: list[Any] = [None] * self.world.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        dist.barrier(device_ids=[self.world.gpu] if dist.get_backend() == "nccl" else None)
+
+
+def digest(tensor: RawTensor) -> bytes:
+    """Return a digest of a tensor's dtype, shape and bytes."""
+    state = hashlib.blake2b(f"{tensor.dtype}{tensor.shape}".encode(), digest_size=16)
+    state.update(tensor.data)
+    return state.digest()
+
+
+def peak_gpu_bytes() -> int:
+    """Return the most that torch has allocated on this rank's GPU so far; 0 without one."""
+    return int(torch.cuda.max_memory_allocated())

@@ -1,0 +1,40 @@
+"""What the ranks hold: every parameter against the value that Megatron-Core's definitions require."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+from mtp_regression.adapters.protocol import MayHave
+from mtp_regression.comparison.tensors import RawTensor, Tensors
+from mtp_regression.oracle.check import check
+from mtp_regression.oracle.parameters import native_parameters
+from mtp_regression.oracle.recipes import Recipe
+from mtp_regression.stages.case import Outcome
+from mtp_regression.stages.loaded import Loaded
+
+
+def native(loaded: Loaded) -> Outcome:
+    """Compare every parameter on the rank."""
+    wanted = expected(loaded, loaded.source)
+    held = ((name, RawTensor.from_torch(parameter)) for name, parameter in loaded.bridge.parameters())
+    return Outcome(
+        compared=len(wanted), findings=[loaded.on_this_rank(found) for found in check(wanted, held)]
+    )
+
+
+def has_oracle(loaded: Loaded) -> bool:
+    """Whether the bridge's model is one that the oracle knows: it tells of its place in the layout."""
+    return callable(getattr(loaded.bridge, "coordinates", None))
+
+
+def expected(loaded: Loaded, source: Tensors) -> Mapping[str, Recipe]:
+    """Give the recipe of every parameter that the rank should have.
+
+    Args:
+        loaded: The rank.
+        source: The checkpoint that the model should hold; of the same shapes as the case's.
+    """
+    divisor: int = getattr(loaded.bridge, "vocab_divisor", 1)
+    rank = cast(MayHave, loaded.bridge).coordinates()
+    return native_parameters(source, loaded.config, loaded.case.parallel, rank, vocab_divisor=divisor)

@@ -1,0 +1,76 @@
+"""One case on one rank: load, then stage by stage."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from mtp_bridge_patch import IncompleteLoadError, LayoutError
+from mtp_regression.ranks.world import World
+from mtp_regression.stages.case import About, Case, Outcome, Stage
+from mtp_regression.stages.exports import saved, stream
+from mtp_regression.stages.loaded import Loaded, peak_gpu_bytes
+from mtp_regression.stages.native import native
+from mtp_regression.stages.reloaded import reloaded
+from mtp_regression.stages.retrained import retrained
+from mtp_regression.stages.traces import Failed, leave_about, leave_failed, leave_outcome
+
+_REFUSALS = (LayoutError, IncompleteLoadError)
+"""With these the patch refuses a checkpoint; an adapter may declare others."""
+
+
+def _load(loaded: Loaded) -> Outcome:
+    loaded.load()
+    return Outcome()
+
+
+_STAGES: Mapping[Stage, Callable[[Loaded], Outcome]] = {
+    Stage.LOAD: _load,
+    Stage.NATIVE: native,
+    Stage.STREAM: stream,
+    Stage.SAVED: saved,
+    Stage.RETRAINED: retrained,
+    Stage.RELOADED: reloaded,
+}
+
+
+def run_stages(world: World, case: Case, checks: Sequence[Stage], folder: Path) -> None:
+    """Take one rank through the stages of a case; called on every rank of it.
+
+    No rank begins a stage before all have ended the one before: an error belongs to the stage that raised it.
+
+    Args:
+        world: The rank.
+        case: The case.
+        checks: Stages to take after LOAD.
+        folder: Where outcomes and the stages' files go; the same folder on every rank.
+    """
+    loaded = Loaded(world, case, folder)
+    if world.rank == 0:
+        bridge = loaded.bridge
+        leave_about(folder, About(bridge.bridge, bridge.release, bridge.engine))
+    try:
+        for stage in (Stage.LOAD, *checks):
+            _take(loaded, stage)
+    finally:
+        loaded.bridge.close()
+
+
+def _take(loaded: Loaded, stage: Stage) -> None:
+    """Take one stage, tell of its outcome, and wait for the other ranks."""
+    start = time.perf_counter()
+    try:
+        if stage is not Stage.LOAD:
+            loaded.restore()
+        outcome = _STAGES[stage](loaded)
+    except Exception as error:
+        refusals = (*_REFUSALS, *getattr(loaded.bridge, "refusals", ()))
+        refused = stage is Stage.LOAD and isinstance(error, refusals)
+        leave_failed(loaded.folder, loaded.world.rank, Failed(stage, refused))
+        raise
+    outcome.seconds = time.perf_counter() - start
+    outcome.peak_gpu_bytes = peak_gpu_bytes()
+    outcome.warnings = loaded.bridge.warnings()
+    leave_outcome(loaded.folder, stage, loaded.world.rank, outcome)
+    loaded.barrier()
