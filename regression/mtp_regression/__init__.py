@@ -12,7 +12,6 @@ from mtp_checkpoint.lazy import attach
 if TYPE_CHECKING:  # the list of public names; `attach` reads it
     from mtp_regression.adapters.protocol import Adapter as Adapter
     from mtp_regression.adapters.protocol import AdapterError as AdapterError
-    from mtp_regression.adapters.protocol import ReadsGenerated as ReadsGenerated
     from mtp_regression.comparison.verdicts import Finding as Finding
     from mtp_regression.comparison.verdicts import Verdict as Verdict
     from mtp_regression.ranks.devices import Device as Device
