@@ -4,6 +4,7 @@
 # By this, `uv run noxfile.py` needs nothing of the project to start.
 """Sessions: `python3 noxfile.py -l` lists them; `tests` and `roundtrip` are the two that the README names."""
 
+import os
 import runpy
 import sys
 from collections.abc import Callable, Iterable
@@ -194,21 +195,25 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(python=PYTHON)
 def gpu_roundtrip(session: nox.Session) -> None:
-    """Run the round trip with NCCL and the real TransformerEngine, as many cells as the GPUs allow."""
-    if not gpus():
-        session.error(
-            "gpu_roundtrip needs an NVIDIA GPU with its driver (nvidia-smi) and finds none; "
-            "`nox -s roundtrip` runs the same cases on the CPU"
-        )
-    if cuda_toolkit() is None:
-        session.error(
-            "gpu_roundtrip builds TransformerEngine and needs a CUDA 13 toolkit (nvcc); "
-            "`nox -s roundtrip` runs the same cases on the CPU"
-        )
-    install_release(session, DEFAULT_RELEASE)
-    install_transformer_engine(session)
-    options = ["--device", "cuda", "--time-limit", "600", "--report", "reports/gpu_roundtrip.json"]
-    session.run("mtpkit", "roundtrip", *options, *session.posargs)
+    """Compare the round trip on GPUs with the CPU's; with --no-venv in the environment that is there."""
+    if session.venv_backend == "none":
+        folders = [str(Path(folder).resolve()) for folder in ("fixtures", "bridge_patch", "regression")]
+        paths = [*folders, os.environ.get("PYTHONPATH", "")]
+        session.env.update(ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(filter(None, paths))})
+    else:
+        if not gpus():
+            session.error(
+                "gpu_roundtrip needs an NVIDIA GPU with its driver (nvidia-smi) and finds none; "
+                "`nox -s roundtrip` runs the same cases on the CPU"
+            )
+        if cuda_toolkit() is None:
+            session.error(
+                "gpu_roundtrip builds TransformerEngine and needs a CUDA 13 toolkit (nvcc); with --no-venv "
+                "nothing is built, and `nox -s roundtrip` runs the same cases on the CPU"
+            )
+        install_release(session, DEFAULT_RELEASE)
+        install_transformer_engine(session)
+    session.run(*MAINTENANCE, "gpu-roundtrip", *session.posargs)
 
 
 @nox.session(python=PYTHON)

@@ -39,7 +39,7 @@ def test_roundtrip_without_torch_says_what_to_do(monkeypatch: pytest.MonkeyPatch
         (["--adapter", "my:Bridge", "--patched"], "--adapter: has no effect with --patched"),
         (["--adapter", "mtp_regression.scenarios"], "an adapter is named package.module:Class"),
         (["--adapter", "mtp_regression.scenarios:Scenaro"], "mtp_regression.scenarios has no class Scenaro"),
-        (["--adapter", "mtp_regression.scenarios:Scenario"], "is no adapter; it has no load, coordinates, "),
+        (["--adapter", "mtp_regression.scenarios:Scenario"], "is no adapter; it has no load, parameters, "),
     ],
 )
 def test_roundtrip_that_cannot_run_says_why(arguments: list[str], message: str, tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_adapter_is_found_in_the_working_folder(command: list[str], tmp_path: Pa
     words = [*script, "roundtrip", "--adapter", "my_bridge:Bridge"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "my_bridge:Bridge is no adapter; it has no load, coordinates, parameters, stream, " in done.stderr
+    assert "my_bridge:Bridge is no adapter; it has no load, parameters, stream, save, " in done.stderr
 
 
 @pytest.mark.parametrize(

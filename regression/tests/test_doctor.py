@@ -3,6 +3,7 @@
 import json
 import sys
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -28,6 +29,17 @@ def test_what_is_missing_is_named_with_the_command_that_brings_it(monkeypatch: p
     assert result.exit_code == 1
     assert "adapter (ModuleNotFoundError: No module named 'no_such_bridge')" in result.stdout
     assert result.stdout.count(doctor.PINNED) == 1
+
+
+def test_a_clone_that_is_not_installed_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert doctor.kit_release() == metadata.version("mtp-bridge-kit")
+    monkeypatch.setattr(doctor, "_release", lambda _: "")
+    assert doctor.kit_release() == f"{metadata.version('mtp-bridge-kit')}, not installed"
+    module = tmp_path / "a" / "b" / "c" / "environment.py"
+    monkeypatch.setattr(doctor, "__file__", str(module))
+    assert doctor.kit_release() == "of unknown release, not installed"
+    (tmp_path / "pyproject.toml").write_text('[project]\nname = "another"\nversion = "9"\n')
+    assert doctor.kit_release() == "of unknown release, not installed"
 
 
 def test_without_torch_nothing_is_imported_from_it(monkeypatch: pytest.MonkeyPatch) -> None:

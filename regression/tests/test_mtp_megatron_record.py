@@ -117,7 +117,7 @@ def export(source: Path, megatron: Path, folder: Path, parallel: str) -> tuple[l
     arguments = (config, megatron, parallel, folder / "saved", folder / "again")
     results = run("export", *map(str, arguments), parallel=parallel, logs=folder / "logs")
     assert all(warnings == results[0] for warnings in results)
-    return compare(read_folder(source), read_folder(folder / "saved")), results[0]
+    return compare(read_folder(source), read_folder(folder / "saved").items()), results[0]
 
 
 def record_of(case: str, source: Path) -> dict[str, Any]:

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
+from mtp_regression.comparison.tensors import read_folder
+
 pytestmark = pytest.mark.megatron
 
 Job = Callable[..., tuple[int, dict[str, Any]]]
 
 Q36 = "qwen3.6-35b-a3b"
+Q35 = "qwen3.5-35b-a3b"
 
 
 @pytest.fixture
@@ -58,13 +61,13 @@ def test_rank_that_yields_in_another_order_is_named(sabotaged: Sabotaged) -> Non
 
 
 def test_export_that_hangs_when_it_is_left_ends_at_the_time_limit(sabotaged: Sabotaged) -> None:
-    records = sabotaged("HangsWhenLeft", "ep2", "--time-limit", "20")
+    records = sabotaged("HangsWhenLeft", "ep2", "--stage", "stream", "--time-limit", "20")
     assert failed(records) == {"stream"}
     assert records["stream"]["crash"]["kind"] == "timeout"
 
 
 def test_error_belongs_to_the_stage_that_raised_it_whatever_slower_ranks_do(sabotaged: Sabotaged) -> None:
-    records = sabotaged("RaisesLate", "ep2")
+    records = sabotaged("RaisesLate", "ep2", *("--stage", "native", "--stage", "stream", "--stage", "saved"))
     assert failed(records) == {"stream"}
     crash = records["stream"]["crash"]
     assert (crash["stage"], crash["rank"], crash["exception"]) == ("stream", 0, "saboteurs.TooOldError")
@@ -75,6 +78,48 @@ def test_error_belongs_to_the_stage_that_raised_it_whatever_slower_ranks_do(sabo
 
 
 def test_error_after_the_last_stage_is_no_success(sabotaged: Sabotaged) -> None:
-    records = sabotaged("DiesInClose", "tp1")
-    assert failed(records) == {"saved"}
-    assert records["saved"]["crash"]["message"] == "cannot close"
+    records = sabotaged("DiesInClose", "tp1", "--stage", "native")
+    assert failed(records) == {"native"}
+    assert records["native"]["crash"]["message"] == "cannot close"
+
+
+def test_mtp_that_is_copied_from_the_checkpoint_is_named(
+    sabotaged: Sabotaged, checkpoints: dict[str, Path]
+) -> None:
+    records = sabotaged("PassesMtpThrough", "tp1")
+    assert failed(records) == {"retrained", "reloaded"}
+    found = records["retrained"]["tensors"]
+    assert {tensor["detail"] for tensor in found} == {
+        "as in the checkpoint that was loaded, whatever the model holds"
+    }
+    mtp = {name for name in read_folder(checkpoints[Q36]) if name.startswith("mtp.")}
+    assert {tensor["tensor"] for tensor in found} == mtp
+
+
+def test_what_a_second_load_leaves_of_the_first_is_named(
+    sabotaged: Sabotaged, checkpoints: dict[str, Path]
+) -> None:
+    records = sabotaged("RemembersTheFirst", "ep2")
+    assert failed(records) == {"reloaded"}
+    named = {found["tensor"] for found in records["reloaded"]["tensors"]}
+    assert named == {name for name in read_folder(checkpoints[Q36]) if "mtp" in name and "norm" in name}
+
+
+def test_without_an_oracle_the_sign_bit_shows_what_is_passed_through(sabotaged: Sabotaged) -> None:
+    records = sabotaged("PassesThroughWithoutOracle", "tp1")
+    assert list(records) == ["stream", "saved", "retrained"]
+    assert failed(records) == {"retrained"}
+    named = {found["tensor"] for found in records["retrained"]["tensors"]}
+    assert "mtp.fc.weight" in named
+    assert "mtp.norm.weight" not in named, "a vector, which keeps its sign"
+
+
+def test_model_without_an_oracle_passes_what_runs(checkpoints: dict[str, Path], main_job: Job) -> None:
+    options = ("--adapter", "saboteurs:NoOracle", "--parallel", "tp2 ep2")
+    exit_code, report = main_job(*(checkpoints[Q35], checkpoints[Q36]), *options)
+    assert exit_code == 0
+    assert report["stages_not_run"] == {
+        "native": "saboteurs:NoOracle has no coordinates",
+        "reloaded": "saboteurs:NoOracle has no reload",
+    }
+    assert {record["stage"] for record in report["records"]} == {"stream", "saved", "retrained"}

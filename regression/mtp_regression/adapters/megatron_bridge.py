@@ -6,7 +6,7 @@ import importlib
 import logging
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -52,10 +52,17 @@ class MegatronBridge:
         self.engine = f"TransformerEngine {te_standin.describe()}"
         self._warnings = _WarningCollector()
         logging.getLogger("megatron.bridge").addHandler(self._warnings)
+        self._tensor_of: Callable[[str], Any] | None = None
+
+    def read_from(self, tensor_of: Callable[[str], Any]) -> None:
+        """Put `tensor_of` in the place of the reader of safetensors files."""
+        self._tensor_of = tensor_of
 
     def load(self, checkpoint: Path, parallel: Parallel) -> None:
         """Build the model on this rank, poison it, load the checkpoint."""
         self._auto = AutoBridge.from_hf_pretrained(str(checkpoint), torch_dtype=torch.bfloat16)
+        if self._tensor_of is not None:
+            _read_from(self._auto.hf_pretrained.state.source, self._tensor_of)
         provider = megatron_model.provider(self._auto, parallel, self.configure)
         on_cpu = not torch.cuda.is_available()
         with cuda_on_cpu():
@@ -67,6 +74,12 @@ class MegatronBridge:
                 for parameter in chunk.parameters():
                     parameter.fill_(math.nan)
         with cuda_on_cpu():  # replicated parameters are sent by way of the current GPU
+            self._auto.load_hf_weights(self._chunks)
+
+    def reload(self, checkpoint: Path) -> None:
+        """Load another checkpoint, with a bridge of its own."""
+        self._auto = AutoBridge.from_hf_pretrained(str(checkpoint), torch_dtype=torch.bfloat16)
+        with cuda_on_cpu():
             self._auto.load_hf_weights(self._chunks)
 
     def configure(self, provider: Any) -> None:
@@ -124,6 +137,11 @@ class Patched:
 
 class PatchedMegatronBridge(Patched, MegatronBridge):
     """The patched bridge."""
+
+
+def _read_from(source: Any, tensor_of: Callable[[str], Any]) -> None:
+    """Have upstream's `SafeTensorsStateSource` make tensors; keys and files are still those of its folder."""
+    source.load_tensors = lambda keys: {key: tensor_of(key) for key in keys}
 
 
 _WRAPPERS = re.compile(r"^(module\.)*(language_model\.)?")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from mtp_regression.ranks.parallel import Coordinates, Parallel
 
@@ -34,6 +34,8 @@ class Adapter(Protocol):
     Two attributes may be left out. `vocab_divisor`, of an adapter that pads the vocabulary, is Megatron's
     `make_vocab_size_divisible_by`. `refusals` are classes of exceptions by which the bridge says, before it
     loads anything, that it cannot carry the checkpoint; the patch's own are known without it.
+
+    The methods of `MayHave` may be left out as well.
     """
 
     bridge: str
@@ -53,16 +55,14 @@ class Adapter(Protocol):
             Exception: Of one of the classes `refusals`: the verdict is `refused`. Any other: `crash-import`.
         """
 
-    def coordinates(self) -> Coordinates:
-        """Return this rank's place in the parallel layout; called after `load`."""
-
     def parameters(self) -> Iterator[tuple[str, Any]]:
         """Yield the name and the `torch.Tensor` of every parameter that this rank holds.
 
         A name is "{chunk}/{name}": the number of the model chunk on this rank, from 0, and Megatron-Core's
         name in that chunk, without the wrappers' `module.` and `language_model.` and the `mtp_model_layer.`
         of MTP layers, such as "0/mtp.layers.0.mlp.experts.linear_fc1.weight7". Layers and experts are
-        numbered from 0 on the rank. The tensor is the rank's shard, in the model's dtype, on any device.
+        numbered from 0 on the rank. The tensor is the rank's shard, in the model's dtype, on any device, and
+        the parameter itself or a view of it: the suite writes new values into it.
         """
 
     def stream(self) -> Iterator[tuple[str, Any]]:
@@ -85,6 +85,37 @@ class Adapter(Protocol):
         """Give back what `load` took, so that another case can run in the process."""
 
 
+class MayHave(Protocol):
+    """What an adapter may have beside `Adapter`; a stage that needs what is not there does not run."""
+
+    def coordinates(self) -> Coordinates:
+        """Return this rank's place in the parallel layout; called after `load`.
+
+        An adapter has it if its model is Megatron-Core's: then the values of all parameters are known.
+        """
+
+    def reload(self, checkpoint: Path) -> None:
+        """Load another checkpoint into the model that is there, as reinforcement learning does.
+
+        Args:
+            checkpoint: Has the shapes of the first, and perhaps MTP experts in another layout. What is
+                exported from here on is to be in the layout of this one.
+        """
+
+    def read_from(self, tensor_of: Callable[[str], Any]) -> None:
+        """Take the tensors of the checkpoint that is loaded next from here; they are on no disk.
+
+        Called before `load`, whose folder has `config.json`, tokenizer, index and safetensors files with true
+        headers, but holes in the place of the tensors' data.
+
+        Args:
+            tensor_of: Makes the `torch.Tensor` of a key, on the CPU; what is not held on to is freed.
+
+        Raises:
+            KeyError: By `tensor_of`: the checkpoint has no such key.
+        """
+
+
 def find(name: str) -> type[Adapter]:
     """Import an adapter class.
 
@@ -101,21 +132,34 @@ def find(name: str) -> type[Adapter]:
     found = getattr(importlib.import_module(module), attribute, None)
     if not isinstance(found, type):
         raise AdapterError(f"{module} has no class {attribute}")
-    missing = [method for method in _METHODS if not callable(getattr(found, method, None))]
+    missing = _missing(found, Adapter)
     if missing:
         raise AdapterError(f"{name} is no adapter; it has no {', '.join(missing)}")
     return cast(type[Adapter], found)
 
 
-def problem_of(name: str) -> str:
-    """Say why `find` does not find an adapter; empty if it does."""
+class Examined(NamedTuple):
+    """What is known of an adapter without making one.
+
+    Attributes:
+        problem: Why `find` does not find it; empty if it does.
+        lacks: The methods of `MayHave` that it does not have.
+    """
+
+    problem: str
+    lacks: frozenset[str] = frozenset()
+
+
+def examine(name: str) -> Examined:
+    """Import an adapter class, and see what it has."""
     try:
-        find(name)
+        found = find(name)
     except (AdapterError, ImportError) as error:
-        return str(error)
-    return ""
+        return Examined(str(error))
+    return Examined("", frozenset(_missing(found, MayHave)))
 
 
-_METHODS = tuple(
-    method for method, of in vars(Adapter).items() if inspect.isfunction(of) and not method.startswith("_")
-)
+def _missing(found: type, protocol: type) -> list[str]:
+    """Return the methods of a protocol that a class does not have."""
+    methods = [name for name, of in vars(protocol).items() if inspect.isfunction(of) and name[0] != "_"]
+    return [method for method in methods if not callable(getattr(found, method, None))]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from mtp_fixtures import PRESETS, CheckpointSpec, Scale, preset
+from mtp_fixtures.model.scaling import with_decoder_layers
 from mtp_regression.adapters import MEGATRON_BRIDGE, PATCHED_MEGATRON_BRIDGE
 from mtp_regression.commands.console import Json, fail, read_parallel, refuse, working_folder_importable
 from mtp_regression.ranks.devices import Device
@@ -19,6 +22,16 @@ def roundtrip(
     checkpoints: Annotated[
         list[Path] | None,
         typer.Argument(help="Checkpoint folders.", show_default="a tiny one of each preset"),
+    ] = None,
+    presets: Annotated[
+        list[str] | None,
+        typer.Option("--preset", help="A checkpoint made while it is read, on no disk; may be repeated."),
+    ] = None,
+    scale: Annotated[
+        Scale, typer.Option(help="Dimensions of the presets; real: the published ones.")
+    ] = Scale.TINY,
+    layers: Annotated[
+        int | None, typer.Option(min=1, help="Decoder layers of the presets.", show_default="all")
     ] = None,
     parallel: Annotated[
         list[str] | None,
@@ -37,7 +50,9 @@ def roundtrip(
         list[Stage] | None,
         typer.Option("--stage", help="What to check; may be repeated.", show_default="all"),
     ] = None,
-    time_limit: Annotated[float, typer.Option(help="Seconds a case may take.")] = 120.0,
+    time_limit: Annotated[
+        float | None, typer.Option(help="Seconds a case may take.", show_default="120; 3600 at real scale")
+    ] = None,
     report_path: Annotated[Path, typer.Option("--report", help="Where the JSON report goes.")] = Path(
         "reports/roundtrip.json"
     ),
@@ -56,6 +71,11 @@ def roundtrip(
     """
     if patched:
         refuse(context, ["adapter"], "with --patched, which takes Megatron-Bridge")
+    if presets:
+        refuse(context, ["checkpoints"], "with --preset")
+    else:
+        refuse(context, ["scale", "layers"], "without --preset")
+    generated = _specs(presets or (), scale, layers)
     parallels = [read_parallel(text) for text in parallel or ()]
     try:
         from rich.console import Console
@@ -67,6 +87,7 @@ def roundtrip(
 
     request = Request(
         checkpoints=checkpoints or [],
+        generated=generated,
         parallels=parallels,
         stages=stages or [],
         adapter=PATCHED_MEGATRON_BRIDGE if patched else adapter,
@@ -86,3 +107,21 @@ def roundtrip(
     if as_json:
         print(json.dumps(report))
     raise typer.Exit(0 if report["passed"] else 1)
+
+
+def _specs(names: Iterable[str], scale: Scale, layers: int | None) -> dict[str, CheckpointSpec]:
+    """Specify a checkpoint of each preset."""
+    specs: dict[str, CheckpointSpec] = {}
+    for name in names:
+        if name not in PRESETS or name in specs:
+            what = "given twice" if name in specs else f"none of {', '.join(PRESETS)}"
+            raise typer.BadParameter(f"{name!r} is {what}", param_hint="--preset")
+        geometry = preset(name).geometry(scale)
+        if layers is not None:
+            geometry = with_decoder_layers(geometry, layers)
+        specs[name] = CheckpointSpec(preset(name), scale=scale, dimensions=geometry)
+        try:
+            geometry.check(distinct=False)
+        except ValueError as error:
+            raise typer.BadParameter(str(error), param_hint="--layers") from None
+    return specs

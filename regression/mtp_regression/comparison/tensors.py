@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,18 @@ class RawTensor:
     Attributes:
         dtype: Safetensors' name of the dtype.
         shape: Its shape; () for a scalar.
-        data: Its bytes, uint8[count * itemsize], little-endian, row-major.
+        content: Its bytes (see `data`), or a function that returns them and is called whenever they are asked
+            for, so that only tensors in use are in memory.
     """
 
     dtype: str
     shape: tuple[int, ...]
-    data: NDArray[np.uint8]
+    content: NDArray[np.uint8] | Callable[[], NDArray[np.uint8]]
+
+    @property
+    def data(self) -> NDArray[np.uint8]:
+        """Its bytes, uint8[count * itemsize], little-endian, row-major."""
+        return self.content() if callable(self.content) else self.content
 
     @classmethod
     def from_array(cls, array: NDArray[Any]) -> RawTensor:
@@ -82,6 +89,14 @@ class RawTensor:
         flat = tensor.detach().cpu().contiguous().flatten()
         return cls(name, tuple(tensor.shape), flat.view(torch.uint8).numpy().copy())
 
+    def to_torch(self) -> Any:
+        """Return the bytes, without a copy if they can be written to, as a `torch.Tensor` on the CPU."""
+        import torch
+
+        named = {name: dtype for dtype, name in _TORCH_NAMES.items()}
+        dtype = getattr(torch, named[self.dtype].removeprefix("torch."))
+        return torch.from_numpy(np.require(self.data, requirements="W")).view(dtype).reshape(self.shape)
+
     def array(self) -> NDArray[Any]:
         """View the bytes, without a copy, as a numpy array of the tensor's shape and dtype (see `DTYPES`)."""
         return self.data.view(DTYPES[self.dtype]).reshape(self.shape)
@@ -92,7 +107,7 @@ Tensors = Mapping[str, RawTensor]
 
 
 def read_folder(folder: Path) -> dict[str, RawTensor]:
-    """Map every tensor of a checkpoint into memory; its bytes are read from disk on first use.
+    """Read the headers of a checkpoint; a tensor's bytes are mapped into memory while they are used.
 
     Args:
         folder: A folder with `model.safetensors.index.json`, or with safetensors files and no index.
@@ -104,10 +119,16 @@ def read_folder(folder: Path) -> dict[str, RawTensor]:
         CheckpointError: Lists every contradiction between index and shards, and every unreadable shard.
     """
     headers = read_checkpoint(folder)
-    tensors: dict[str, RawTensor] = {}
-    for file, shard in headers.shards.items():
-        content = np.asarray(np.memmap(headers.folder / file, np.uint8, mode="r"))
-        data = content[shard.data_start :]
-        for name, (dtype, shape, begin, end) in shard.tensors.items():
-            tensors[name] = RawTensor(dtype, shape, data[begin:end])
-    return tensors
+    return {
+        name: RawTensor(
+            dtype, shape, partial(_mapped, headers.folder / file, shard.data_start + begin, end - begin)
+        )
+        for file, shard in headers.shards.items()
+        for name, (dtype, shape, begin, end) in shard.tensors.items()
+    }
+
+
+def _mapped(path: Path, offset: int, size: int) -> NDArray[np.uint8]:
+    if not size:  # which cannot be mapped
+        return np.empty(0, np.uint8)
+    return np.asarray(np.memmap(path, np.uint8, mode="r", offset=offset, shape=(size,)))

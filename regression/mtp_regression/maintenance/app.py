@@ -199,6 +199,14 @@ def gpu_check(
     raise typer.Exit(main(folder, wheels=wheels, on_gpu=not cpu, minutes=minutes))
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def gpu_roundtrip(context: typer.Context) -> None:
+    """Run `mtpkit roundtrip` with these words on the CPU, then on GPUs: the verdicts must be the same."""
+    from mtp_regression.maintenance.gpu_roundtrip import main
+
+    raise typer.Exit(main(context.args))
+
+
 @app.command("map")
 def print_map() -> None:
     """Print the packages' rooms and the imports between them; 1 if a folder or a module is too large."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import metadata
+from pathlib import Path
 
 PINNED = "python3 -m pip install --no-deps -r requirements/megatron-bridge-0.6.2.txt"
 """The command that installs every missing package, in a clone of the kit."""
@@ -43,9 +45,10 @@ class Found:
 
 def examine() -> Iterator[Found]:
     """Look for everything, cheapest first; the import of the bridge comes last and takes half a minute."""
-    yield Found("mtp-bridge-kit", _release("mtp-bridge-kit"))
+    yield Found("mtp-bridge-kit", kit_release())
     torch = _release("torch")
     yield Found("torch", torch, "every round trip", PINNED)
+    yield Found("psutil", _release("psutil"), "every round trip", PINNED)
     if torch:
         yield from _accelerators()
     for package in ("megatron-core", "megatron-bridge", "transformers"):
@@ -75,6 +78,24 @@ def _bridge() -> Found:
         return Found("import of the bridge", "", f"Megatron-Bridge's adapter ({reason})", PINNED)
     seconds, engine = time.perf_counter() - start, done.stdout.splitlines()[-1]
     return Found("import of the bridge", f"{seconds:.0f} s; modules from TransformerEngine {engine}")
+
+
+def kit_release() -> str:
+    """Return the kit's release; of a clone that is on the module path alone, what its source says it is."""
+    installed = _release(_KIT)
+    if installed:
+        return installed
+    try:
+        project = tomllib.loads(Path(__file__).parents[3].joinpath("pyproject.toml").read_text("utf-8"))[
+            "project"
+        ]
+    except (OSError, ValueError, KeyError):
+        project = {}
+    release = project["version"] if project.get("name") == _KIT else "of unknown release"
+    return f"{release}, not installed"
+
+
+_KIT = "mtp-bridge-kit"
 
 
 def _release(package: str) -> str:

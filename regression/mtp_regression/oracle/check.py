@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-from mtp_regression.comparison.compare import compare_tensor
+from mtp_regression.comparison.elements import compare_tensor
 from mtp_regression.comparison.tensors import RawTensor
 from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.oracle.recipes import Recipe
@@ -40,7 +40,7 @@ def check(expected: Mapping[str, Recipe], parameters: Iterable[tuple[str, RawTen
     sequential = False
     for name, parameter in parameters:
         sequential |= _SEQUENTIAL.search(name) is not None
-        key = _SEQUENTIAL.sub(r".experts.\2.weight\1", name)
+        key = expected_name(name)
         if key in seen:
             findings.append(parameter_finding(name, Verdict.UNEXPECTED, "came more than once"))
         elif key not in expected:
@@ -54,6 +54,11 @@ def check(expected: Mapping[str, Recipe], parameters: Iterable[tuple[str, RawTen
         name = _GROUPED.sub(r".experts.local_experts.\2.\1.weight", key) if sequential else key
         findings.append(parameter_finding(name, Verdict.MISSING, "the model has no such parameter"))
     return sorted(findings, key=lambda finding: finding.order)
+
+
+def expected_name(name: str) -> str:
+    """Return the name of `native_parameters` for that of a parameter, which may be a SequentialMLP's."""
+    return _SEQUENTIAL.sub(r".experts.\2.weight\1", name)
 
 
 def _compare(name: str, recipe: Recipe, parameter: RawTensor) -> list[Finding]:

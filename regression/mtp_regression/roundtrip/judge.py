@@ -6,12 +6,13 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from mtp_regression.comparison.tensors import read_folder
+from mtp_regression.comparison.generated import tensors_of
 from mtp_regression.comparison.verdicts import Finding, Verdict, worst
+from mtp_regression.megatron.environment import kit_release
 from mtp_regression.ranks.devices import Device
 from mtp_regression.roundtrip.declared import DeclaredException, sort_findings
 from mtp_regression.roundtrip.evidence import Crash, Evidence
@@ -59,7 +60,7 @@ def judge(case: Case, evidence: Evidence, exceptions: Sequence[DeclaredException
         exceptions: All that are declared, whether they apply or not.
     """
     about = evidence.about or About(case.adapter, "?", "?")
-    source = read_folder(case.checkpoint)
+    source = tensors_of(case.checkpoint, case.generated)
     loaded = evidence.outcomes.get(Stage.LOAD)
     common: dict[str, Any] = {
         "bridge": f"{about.bridge} {about.release}",
@@ -109,17 +110,19 @@ def report_of(
     import_seconds: float,
     seconds: float,
     not_run: Sequence[str] = (),
+    stages_not_run: Mapping[Stage, str] = MappingProxyType({}),
     unfinished: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Make the JSON report of a run; `docs/report.md` describes it."""
     return {
         "schema": SCHEMA,
-        "kit": metadata.version("mtp-bridge-kit"),
+        "kit": kit_release(),
         "device": device,
         "import_seconds": round(import_seconds, 3),
         "seconds": round(seconds, 3),
         "passed": bool(records) and not unfinished and all(record.passed for record in records),
         "not_run": list(not_run),
+        "stages_not_run": dict(stages_not_run),
         "unfinished": list(unfinished),
         "records": [_plain(record) for record in records],
     }

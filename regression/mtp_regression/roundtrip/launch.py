@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtp_regression.adapters.protocol import AdapterError, problem_of
+from mtp_regression.adapters.protocol import AdapterError, Examined, examine
 from mtp_regression.ranks import run as ranks
 from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.fork_server import call
@@ -123,21 +123,22 @@ class StartedRanks:
     time_limit: float = 120.0
     device: Device = Device.CPU
 
-    def warm(self, adapter: str) -> float:
+    def warm(self, adapter: str) -> tuple[float, frozenset[str]]:
         """Import a bridge for all ranks to come, and look at the adapter's class.
 
         Returns:
-            Seconds that the import took: 0 on GPUs, where every rank imports it itself.
+            Seconds that the import took, 0 on GPUs, where every rank imports it itself; and the methods that
+            the adapter may have and does not.
 
         Raises:
             AdapterError: There is no such class, or it lacks a method.
             PreloadError: The bridge cannot be imported.
         """
         seconds = 0.0 if self.device.on_gpu else ranks.warm(_modules(adapter))
-        problem = call(problem_of, adapter, device=self.device)
-        if problem:
-            raise AdapterError(problem)
-        return seconds
+        examined: Examined = call(examine, adapter, device=self.device)
+        if examined.problem:
+            raise AdapterError(examined.problem)
+        return seconds, examined.lacks
 
     def __call__(self, case: Case, stages: Sequence[Stage], folder: Path, logs: Path) -> None:
         """Run a case's stages; see `Launch`."""

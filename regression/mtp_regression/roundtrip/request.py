@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mtp_checkpoint.errors import CheckpointError
-from mtp_fixtures import CheckpointSpec, preset
+from mtp_fixtures import CheckpointSpec, Scale, preset
 from mtp_regression.comparison.tensors import read_folder
 from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.parallel import GRID, Parallel
 from mtp_regression.ranks.world import World
 from mtp_regression.roundtrip.differences import read_report
-from mtp_regression.stages.case import CHECKS, Stage
+from mtp_regression.roundtrip.room import lack_of_room
+from mtp_regression.stages.case import CHECKS, NEEDS, Stage
 
 MAIN_JOB = ("qwen3.5-35b-a3b", "qwen3.6-35b-a3b")
 """Presets whose tiny checkpoints are taken when none is named: MTP experts per expert, and packed."""
@@ -34,12 +35,14 @@ class Request:
     """What a run is asked for.
 
     Attributes:
-        checkpoints: Folders; none takes a tiny checkpoint of each preset in `MAIN_JOB`.
-        parallels: Parallel layouts; none takes the grid (what of it the ranks or GPUs allow).
-        stages: What to take after the load; none takes all.
+        checkpoints: Folders; none, and nothing generated, takes a tiny one of each preset in `MAIN_JOB`.
+        generated: Checkpoints, by name, that are on no disk, for an adapter that has `read_from`; tensors are
+            made when they are loaded or compared.
+        parallels: Parallel layouts; none takes the grid (what of it ranks, GPUs, memory and disk allow).
+        stages: What to take after the load; none takes all that adapter and checkpoints allow.
         adapter: See `adapters.protocol.find`.
         device: Where the ranks keep their tensors.
-        time_limit: Seconds a case may take.
+        time_limit: Seconds a case may take; None takes 120, and 3600 with published dimensions.
         report_path: Where the JSON report goes; the ranks' logs go beside it.
         compare_path: An earlier report, whose verdicts those of the same cells must equal.
         keep: Whether to keep the folders that the bridge saves, beside the report.
@@ -48,22 +51,38 @@ class Request:
     adapter: str
     report_path: Path
     checkpoints: Sequence[Path] = ()
+    generated: Mapping[str, CheckpointSpec] = field(default_factory=dict)
     parallels: Sequence[Parallel] = ()
     stages: Sequence[Stage] = ()
     device: Device = Device.CPU
-    time_limit: float = 120.0
+    time_limit: float | None = None
     compare_path: Path | None = None
     keep: bool = False
 
-    def checks(self) -> list[Stage]:
-        """Return the stages to take, in order.
+    def checks(self, lacks: Collection[str]) -> tuple[list[Stage], dict[Stage, str]]:
+        """Return the stages to take, in order, and those that the adapter cannot take, with the reason.
+
+        Args:
+            lacks: Methods that the adapter does not have, of those that it may lack.
 
         Raises:
-            CannotRunError: A stage is none that can be chosen.
+            CannotRunError: A stage is named that cannot be taken, or none is left.
         """
         if Stage.LOAD in self.stages:
             raise CannotRunError(f"{Stage.LOAD} always runs; choose of {', '.join(CHECKS)}")
-        return [stage for stage in CHECKS if stage in (self.stages or CHECKS)]
+        if self.generated and "read_from" in lacks:
+            raise CannotRunError(
+                f"{self.adapter} has no read_from, by which a checkpoint is loaded that is on no disk"
+            )
+        wanted = [stage for stage in CHECKS if stage in (self.stages or CHECKS)]
+        not_run: dict[Stage, str] = {
+            stage: f"{self.adapter} has no {NEEDS[stage]}" for stage in wanted if NEEDS.get(stage) in lacks
+        }
+        if self.generated and Stage.RELOADED in wanted:
+            not_run[Stage.RELOADED] = "other checkpoints would have to be written to disk"
+        if self.stages and not_run:
+            raise CannotRunError("; ".join(f"stage {stage}: {reason}" for stage, reason in not_run.items()))
+        return [stage for stage in wanted if stage not in not_run], not_run
 
     def earlier(self) -> dict[str, Any] | None:
         """Read the earlier report, if there is one to compare with, and look at what is asked for.
@@ -81,7 +100,7 @@ class Request:
             raise CannotRunError(str(error)) from None
 
     def layouts(self, world: World | None) -> tuple[list[Parallel], list[Parallel]]:
-        """Return the parallel layouts that can run, and those that cannot for want of ranks or GPUs.
+        """Return the parallel layouts that can run, and those that cannot for want of ranks, GPUs or memory.
 
         Args:
             world: The ranks that there are; None if they are to be started.
@@ -90,11 +109,24 @@ class Request:
             CannotRunError: None can run, or not all that are named.
         """
         wanted = self.parallels or GRID
-        chosen = [parallel for parallel in wanted if self._fits(parallel, world)]
+        lacking = {
+            parallel: lack_of_room(self.generated, parallel, self.device, world, self.report_path)
+            for parallel in wanted
+            if self._fits(parallel, world)
+        }
+        chosen = [parallel for parallel, lack in lacking.items() if not lack]
         not_run = [parallel for parallel in wanted if parallel not in chosen]
         if not chosen or (self.parallels and not_run):
-            raise CannotRunError(f"there are not the ranks or GPUs for {', '.join(map(str, not_run))}")
+            figures = next(filter(None, lacking.values()), "")
+            words = ", ".join(map(str, not_run))
+            raise CannotRunError(figures or f"there are not the ranks or GPUs for {words}")
         return chosen, not_run
+
+    @property
+    def case_seconds(self) -> float:
+        """Seconds that a case may take."""
+        real = any(spec.scale is Scale.REAL for spec in self.generated.values())
+        return self.time_limit or (3600.0 if real else 120.0)
 
     def _fits(self, parallel: Parallel, world: World | None) -> bool:
         if world is not None:
@@ -110,12 +142,16 @@ class Request:
 
     @contextmanager
     def folders(self) -> Iterator[dict[str, Path]]:
-        """Give the checkpoints' folders by name; made for the run if none are named."""
+        """Give the checkpoints' folders by name; those that are not at hand are made for the run."""
         if self.checkpoints:
             yield named([checkpoint.resolve() for checkpoint in self.checkpoints])
             return
-        with tempfile.TemporaryDirectory(prefix="mtp-checkpoints-") as scratch:
-            yield {name: CheckpointSpec(preset(name)).write(Path(scratch, name)) for name in MAIN_JOB}
+        with tempfile.TemporaryDirectory(prefix="mtp-checkpoints-") as name:
+            scratch = Path(name)
+            if self.generated:
+                yield {name: spec.write(scratch / name, sparse=True) for name, spec in self.generated.items()}
+            else:
+                yield {name: CheckpointSpec(preset(name)).write(scratch / name) for name in MAIN_JOB}
 
 
 def named(folders: Sequence[Path]) -> dict[str, Path]:

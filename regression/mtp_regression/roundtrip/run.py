@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from mtp_regression.adapters.protocol import AdapterError, problem_of
+from mtp_regression.adapters.protocol import AdapterError, examine
 from mtp_regression.ranks.run import PreloadError
 from mtp_regression.ranks.world import World, external_world
 from mtp_regression.roundtrip.declared import declared_exceptions
@@ -37,8 +37,8 @@ def round_trips(request: Request, console: Console) -> dict[str, Any] | None:
         The report; None on a rank other than the first, where torchrun or Slurm started the ranks.
 
     Raises:
-        CannotRunError: No GPU, no bridge, or a checkpoint or an earlier report that cannot be read; or a
-            checkpoint or parallel layout that is given twice.
+        CannotRunError: No GPU, no bridge, a checkpoint or an earlier report that cannot be read, a checkpoint
+            or parallel layout that is given twice, or too little memory or disk for a generated checkpoint.
     """
     # Every name of a model is a folder here; nothing is to be looked up elsewhere.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -46,19 +46,19 @@ def round_trips(request: Request, console: Console) -> dict[str, Any] | None:
         world = external_world(request.device)
     except ValueError as error:
         raise CannotRunError(str(error)) from None
-    earlier, stages = request.earlier(), request.checks()
+    earlier = request.earlier()
     layouts, not_run = request.layouts(world)
     with request.folders() as folders:
         cases = [
-            Case(request.adapter, folder, layout, name)
+            Case(request.adapter, folder, layout, name, request.generated.get(name))
             for name, folder in folders.items()
             for layout in layouts
         ]
         try:
             if world is None:
-                run, import_seconds = _on_started_ranks(request, stages, console)
+                run, import_seconds, no_stages = _on_started_ranks(request, console)
             else:
-                run, import_seconds = _in_world(world, request, stages)
+                run, import_seconds, no_stages = _in_world(world, request)
         except (AdapterError, PreloadError) as error:
             raise CannotRunError(str(error)) from None
         if world is not None and world.rank != 0:
@@ -78,6 +78,7 @@ def round_trips(request: Request, console: Console) -> dict[str, Any] | None:
                 import_seconds=import_seconds,
                 seconds=seconds,
                 not_run=[*map(str, not_run)],
+                stages_not_run=no_stages,
                 unfinished=[f"{later.name}, {later.parallel}" for later in cases[number:]],
             )
             if earlier:
@@ -103,26 +104,33 @@ def _timed(run: _Run, cases: Sequence[Case], console: Console) -> Iterator[tuple
             progress.advance(task)
 
 
-def _on_started_ranks(request: Request, stages: Sequence[Stage], console: Console) -> tuple[_Run, float]:
-    """Make what runs a case on ranks that it starts; returns it, and the seconds that the import took."""
-    launch = StartedRanks(request.time_limit, request.device)
+def _on_started_ranks(request: Request, console: Console) -> tuple[_Run, float, dict[Stage, str]]:
+    """Make what runs a case on ranks that it starts.
+
+    Returns:
+        It; seconds that the import took; stages that cannot run, and why.
+    """
+    launch = StartedRanks(request.case_seconds, request.device)
     with console.status("importing the bridge"):
-        import_seconds = launch.warm(request.adapter)
+        import_seconds, lacks = launch.warm(request.adapter)
+    stages, not_run = request.checks(lacks)
     folder = request.report_path.parent
     keep = folder / "kept" if request.keep else None
-    return lambda case: run_case(case, launch, folder / "logs", stages, keep=keep), import_seconds
+    return lambda case: run_case(case, launch, folder / "logs", stages, keep=keep), import_seconds, not_run
 
 
-def _in_world(world: World, request: Request, stages: Sequence[Stage]) -> tuple[_Run, float]:
+def _in_world(world: World, request: Request) -> tuple[_Run, float, dict[Stage, str]]:
     """Make what runs a case in this process, a rank that torchrun or Slurm started; returns as the other.
 
     The report's folder must be on a file system that all ranks share. A rank that crashes, or reaches the
     time limit, ends the run: whoever started the ranks reports it.
     """
     start = time.perf_counter()
-    if problem := problem_of(request.adapter):
-        raise AdapterError(problem)
+    examined = examine(request.adapter)
+    if examined.problem:
+        raise AdapterError(examined.problem)
     import_seconds = time.perf_counter() - start
+    stages, not_run = request.checks(examined.lacks)
     shared = request.report_path.parent / ("kept" if request.keep else "ranks")
 
     def run(case: Case) -> Evidence:
@@ -131,7 +139,7 @@ def _in_world(world: World, request: Request, stages: Sequence[Stage]) -> tuple[
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
         start = time.perf_counter()
-        run_as_rank(world, case, stages, folder, time_limit=request.time_limit)
+        run_as_rank(world, case, stages, folder, time_limit=request.case_seconds)
         evidence = Evidence(seconds=time.perf_counter() - start)
         if world.rank == 0:
             take_in(evidence, folder, (Stage.LOAD, *stages), world.size)
@@ -139,4 +147,4 @@ def _in_world(world: World, request: Request, stages: Sequence[Stage]) -> tuple[
                 shutil.rmtree(folder)
         return evidence
 
-    return run, import_seconds
+    return run, import_seconds, not_run

@@ -112,6 +112,7 @@ def show(console: Console, records: Sequence[Record], report: Mapping[str, Any])
         ),
         f"stages: {', '.join(dict.fromkeys(record.stage for record in records))}",
     ]
+    closing += [f"not run: {stage}: {reason}" for stage, reason in report["stages_not_run"].items()]
     if report["not_run"]:
         closing.append(f"not run, for want of ranks or GPUs: {', '.join(report['not_run'])}")
     if all(record.ranks == 1 for record in records):

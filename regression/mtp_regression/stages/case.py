@@ -8,6 +8,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from mtp_fixtures import CheckpointSpec
 from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.ranks.parallel import Parallel
 
@@ -20,16 +21,26 @@ class Stage(StrEnum):
         NATIVE: Compare the parameters on the rank with what the oracle expects.
         STREAM: Compare the streamed export with the checkpoint.
         SAVED: Compare the saved folder with the checkpoint.
+        RETRAINED: Give every parameter another value, and compare both exports with those.
+        RELOADED: Load other checkpoints into the model, and compare both exports with each.
     """
 
     LOAD = "load"
     NATIVE = "native"
     STREAM = "stream"
     SAVED = "saved"
+    RETRAINED = "retrained"
+    RELOADED = "reloaded"
 
 
 CHECKS = tuple(stage for stage in Stage if stage is not Stage.LOAD)
 """The stages that find something; each begins with the model as it was loaded."""
+
+NEEDS: Mapping[Stage, str] = {
+    Stage.NATIVE: "coordinates",
+    Stage.RELOADED: "reload",
+}
+"""The method that an adapter may lack and a stage needs."""
 
 
 @dataclass(frozen=True)
@@ -87,12 +98,14 @@ class Case:
         checkpoint: The checkpoint's folder.
         parallel: The parallel layout.
         name: The checkpoint's name, by which the report knows it; empty takes the folder's.
+        generated: What makes the tensors, if the files of the folder have headers and no data.
     """
 
     adapter: str
     checkpoint: Path
     parallel: Parallel
     name: str = ""
+    generated: CheckpointSpec | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or self.checkpoint.name)

@@ -6,12 +6,14 @@ Each is compared with the checkpoint that the model should hold, and must leave 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from mtp_regression.comparison.compare import collect, compare
+from mtp_regression.comparison.compare import compare
+from mtp_regression.comparison.elements import compare_tensor
 from mtp_regression.comparison.tensors import RawTensor, Tensors, read_folder
 from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.stages.case import Outcome
@@ -24,15 +26,25 @@ _WATCHED_BYTES = 1 << 30
 
 
 def stream(loaded: Loaded) -> Outcome:
-    """Leave one stream half-way, then compare a whole one on every rank."""
+    """Leave one stream half-way, then compare a whole one on every rank.
+
+    Found is what is not as in the checkpoint, tensors that changed after they were yielded, the first place
+    at which this rank yields another name than the first rank, and parameters that the export has changed.
+    """
     _leave_half_way(loaded)
-    return Outcome(compared=len(loaded.source), findings=streamed(loaded, loaded.source))
+    with loaded.unchanged() as changed:
+        export = _Watched(loaded.bridge.stream())
+        findings = _compare(export, loaded.source)
+    findings += [*export.overwritten(), *_other_order(loaded, export.names), *changed]
+    return Outcome(compared=len(loaded.source), findings=findings)
 
 
 def saved(loaded: Loaded) -> Outcome:
-    """Save the model, and compare the folder on the first rank."""
-    findings = save_and_compare(loaded, loaded.source, loaded.folder / "saved")
-    return Outcome(compared=len(loaded.source) if loaded.world.rank == 0 else 0, findings=findings)
+    """Save the model, and compare the folder on the first rank; see whether the model is as it was."""
+    with loaded.unchanged() as changed:
+        findings = save_and_compare(loaded, loaded.source, loaded.folder / "saved")
+    compared = len(loaded.source) if loaded.world.rank == 0 else 0
+    return Outcome(compared=compared, findings=findings + changed)
 
 
 def _leave_half_way(loaded: Loaded) -> None:
@@ -45,41 +57,62 @@ def _leave_half_way(loaded: Loaded) -> None:
     loaded.barrier()
 
 
-def streamed(loaded: Loaded, expected: Tensors) -> list[Finding]:
+def streamed(loaded: Loaded, expected: Tensors, before: Tensors) -> list[Finding]:
     """Compare a streamed export; called on every rank.
 
     Args:
         loaded: The rank.
         expected: What the model should be, as a checkpoint.
+        before: What it was: a tensor that is still as there is said to be passed through.
 
     Returns:
-        What is not as expected; tensors that changed after they were yielded; the first place at which this
-        rank yields another name than the first rank; and parameters that the export has changed.
+        What is not as expected.
     """
-    with loaded.unchanged() as changed:
-        export = _Watched(loaded.bridge.stream())
-        exported, repeated = collect(export)
-        findings = repeated + compare(expected, exported)
-    return [*findings, *export.overwritten(), *_other_order(loaded, export.names), *changed]
+    export = ((name, RawTensor.from_torch(tensor)) for name, tensor in loaded.bridge.stream())
+    return _compare(export, expected, before)
 
 
-def save_and_compare(loaded: Loaded, expected: Tensors, folder: Path) -> list[Finding]:
+def save_and_compare(
+    loaded: Loaded, expected: Tensors, folder: Path, before: Tensors | None = None
+) -> list[Finding]:
     """Compare a saved folder; called on every rank, and read by the first.
 
     Args:
         loaded: The rank.
         expected: What the model should be, as a checkpoint.
         folder: Where to save; it does not exist.
+        before: See `streamed`; None if it was the same.
 
     Returns:
-        What is not as expected, and parameters that the export has changed.
+        What is not as expected.
     """
-    with loaded.unchanged() as changed:
-        loaded.bridge.save(folder)
+    loaded.bridge.save(folder)
     loaded.barrier()
-    if loaded.world.rank != 0:
-        return changed
-    return [*compare(expected, read_folder(folder)), *changed]
+    return _compare(read_folder(folder).items(), expected, before) if loaded.world.rank == 0 else []
+
+
+def _compare(
+    export: Iterable[tuple[str, RawTensor]], expected: Tensors, before: Tensors | None = None
+) -> list[Finding]:
+    if before is None:
+        return compare(expected, export)
+    passed: set[str] = set()
+    findings = compare(expected, _noting(export, before, passed))
+    detail = "as in the checkpoint that was loaded, whatever the model holds"
+    return [
+        replace(found, detail=detail) if found.verdict is Verdict.WRONG and found.tensor in passed else found
+        for found in findings
+    ]
+
+
+def _noting(
+    export: Iterable[tuple[str, RawTensor]], before: Tensors, same: set[str]
+) -> Iterator[tuple[str, RawTensor]]:
+    """Hand an export on; add the names of tensors that are as they were before to `same`."""
+    for name, tensor in export:
+        if name in before and compare_tensor(before[name], tensor)[0] is Verdict.EXACT:
+            same.add(name)
+        yield name, tensor
 
 
 class _Watched:

@@ -7,13 +7,14 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 
-from mtp_regression.adapters.protocol import Adapter, find
-from mtp_regression.comparison.tensors import RawTensor, Tensors, read_folder
+from mtp_regression.adapters.protocol import Adapter, MayHave, find
+from mtp_regression.comparison.generated import tensors_of, torch_tensors
+from mtp_regression.comparison.tensors import RawTensor, Tensors
 from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.oracle.check import parameter_finding
 from mtp_regression.ranks.world import World
@@ -35,12 +36,18 @@ class Loaded:
     def __init__(self, world: World, case: Case, folder: Path) -> None:
         """Make the adapter, and load nothing yet."""
         self.world, self.case, self.folder = world, case, folder
-        self.source: Tensors = read_folder(case.checkpoint)
+        self.source: Tensors = tensors_of(case.checkpoint, case.generated)
         self.config: dict[str, Any] = json.loads(
             (case.checkpoint / "config.json").read_text(encoding="utf-8")
         )
-        self.bridge: Adapter = find(case.adapter)()
+        self.bridge = self._adapter()
         self._as_loaded = False
+
+    def _adapter(self) -> Adapter:
+        bridge = find(self.case.adapter)()
+        if self.case.generated is not None:
+            cast(MayHave, bridge).read_from(torch_tensors(self.case.generated))
+        return bridge
 
     def load(self) -> None:
         """Load the checkpoint."""
@@ -55,7 +62,7 @@ class Loaded:
         if all(self.gather(self._as_loaded)):
             return
         self.bridge.close()
-        self.bridge = find(self.case.adapter)()
+        self.bridge = self._adapter()
         self.load()
 
     def changed(self) -> None:

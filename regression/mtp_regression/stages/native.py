@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
+from mtp_regression.adapters.protocol import MayHave
 from mtp_regression.comparison.tensors import RawTensor, Tensors
 from mtp_regression.oracle.check import check
 from mtp_regression.oracle.parameters import native_parameters
@@ -21,6 +23,11 @@ def native(loaded: Loaded) -> Outcome:
     )
 
 
+def has_oracle(loaded: Loaded) -> bool:
+    """Whether the bridge's model is one that the oracle knows: it tells of its place in the layout."""
+    return callable(getattr(loaded.bridge, "coordinates", None))
+
+
 def expected(loaded: Loaded, source: Tensors) -> Mapping[str, Recipe]:
     """Give the recipe of every parameter that the rank should have.
 
@@ -29,6 +36,5 @@ def expected(loaded: Loaded, source: Tensors) -> Mapping[str, Recipe]:
         source: The checkpoint that the model should hold; of the same shapes as the case's.
     """
     divisor: int = getattr(loaded.bridge, "vocab_divisor", 1)
-    return native_parameters(
-        source, loaded.config, loaded.case.parallel, loaded.bridge.coordinates(), vocab_divisor=divisor
-    )
+    rank = cast(MayHave, loaded.bridge).coordinates()
+    return native_parameters(source, loaded.config, loaded.case.parallel, rank, vocab_divisor=divisor)

@@ -12,6 +12,8 @@ from mtp_regression.stages.case import About, Case, Outcome, Stage
 from mtp_regression.stages.exports import saved, stream
 from mtp_regression.stages.loaded import Loaded, peak_gpu_bytes
 from mtp_regression.stages.native import native
+from mtp_regression.stages.reloaded import reloaded
+from mtp_regression.stages.retrained import retrained
 from mtp_regression.stages.traces import Failed, leave_about, leave_failed, leave_outcome
 
 _REFUSALS = (LayoutError, IncompleteLoadError)
@@ -28,6 +30,8 @@ _STAGES: Mapping[Stage, Callable[[Loaded], Outcome]] = {
     Stage.NATIVE: native,
     Stage.STREAM: stream,
     Stage.SAVED: saved,
+    Stage.RETRAINED: retrained,
+    Stage.RELOADED: reloaded,
 }
 
 

@@ -6,7 +6,7 @@ from unittest import mock
 
 import torch
 
-from mtp_regression.comparison.compare import compare_named
+from mtp_regression.comparison.compare import compare
 from mtp_regression.comparison.tensors import RawTensor
 from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.ranks.world import World
@@ -51,6 +51,6 @@ def save_and_load(world: World, checkpoint: str, parallel: str, folder: str) -> 
         )
     after = {name: RawTensor.from_torch(parameter) for name, parameter in bridge.parameters()}
     bridge.close()
-    findings = [f"{found.tensor}: {found.verdict} {found.detail}" for found in compare_named(before, after)]
+    findings = [f"{found.tensor}: {found.verdict} {found.detail}" for found in compare(before, after.items())]
     experts = sum(".mlp.experts." in name for name in after)
     return {"parameters": len(before), "experts": experts, "findings": findings}

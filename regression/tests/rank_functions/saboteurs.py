@@ -5,13 +5,14 @@ module by name. It runs in the rank's own process, so nothing needs to be put ba
 """
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mtp_regression.adapters.megatron_bridge import MegatronBridge
+from mtp_regression.comparison.tensors import read_folder
 from mtp_regression.ranks.parallel import Parallel
 
 MTP_EXPERTS = "mtp.layers.0.mlp.experts."
@@ -229,3 +230,52 @@ class DiesInClose(MegatronBridge):
     def close(self) -> None:
         super().close()
         raise TooOldError("cannot close")
+
+
+class PassesMtpThrough(ExportSaboteur):
+    """Copies MTP from the files of the checkpoint, whatever the model holds."""
+
+    def load(self, checkpoint: Path, parallel: Parallel) -> None:
+        super().load(checkpoint, parallel)
+        self._first = {name: tensor.to_torch() for name, tensor in read_folder(checkpoint).items()}
+
+    def corrupt(self, stream: Stream) -> Stream:
+        return ((name, self._first[name] if name.startswith("mtp.") else tensor) for name, tensor in stream)
+
+
+class RemembersTheFirst(MegatronBridge):
+    """Loads nothing into the norms of MTP when it loads a second checkpoint."""
+
+    def reload(self, checkpoint: Path) -> None:
+        norms = {
+            name: p.detach().clone() for name, p in self.parameters() if "mtp" in name and "norm" in name
+        }
+        super().reload(checkpoint)
+        for name, parameter in self.parameters():
+            if name in norms:
+                parameter.data.copy_(norms[name])
+
+
+class NoOracle(MegatronBridge):
+    """Does not tell of its place in the layout, nor load a second time."""
+
+    coordinates = None
+    reload = None
+
+
+class PassesThroughWithoutOracle(PassesMtpThrough):
+    coordinates = None
+    reload = None
+
+
+class ReadsTheFiles(MegatronBridge):
+    """Takes no notice of where the tensors of a generated checkpoint are to come from."""
+
+    def read_from(self, tensor_of: Callable[[str], Any]) -> None:
+        del tensor_of
+
+
+class ReadsFilesAlone(MegatronBridge):
+    """Cannot take generated checkpoints."""
+
+    read_from = None  # type: ignore[assignment]

@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 
 from mtp_bridge_patch.errors import SharedWeightsError
-from mtp_regression.comparison.compare import collect, compare
+from mtp_regression.comparison.compare import compare
 from mtp_regression.comparison.tensors import RawTensor, read_folder
 from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.ranks.world import World
@@ -41,8 +41,8 @@ def change_each(
             said[copy] = str(error)
         for parameter, values in zip(held, before, strict=True):
             parameter.data.copy_(values)
-    tensors, found = collect((name, RawTensor.from_torch(tensor)) for name, tensor in bridge.stream())
-    found += compare(read_folder(Path(checkpoint)), tensors)
+    unchanged = ((name, RawTensor.from_torch(tensor)) for name, tensor in bridge.stream())
+    found = compare(read_folder(Path(checkpoint)), unchanged)
     bridge.close()
     return said, [f"{finding.tensor}: {finding.verdict} {finding.detail}" for finding in found]
 

@@ -35,7 +35,7 @@ def main(parallels: Sequence[Parallel]) -> None:
     """Print a table: a row a parallel layout, seconds each way, and their ratio."""
     os.environ["HF_HUB_OFFLINE"] = "1"
     launch = StartedRanks()
-    import_seconds = launch.warm(MEGATRON_BRIDGE)
+    import_seconds, _ = launch.warm(MEGATRON_BRIDGE)
     table = Table(title=f"{CHECKPOINT}, one case")
     for column in ("parallel", "torchrun", f"here, median of {TIMES}", "ratio"):
         table.add_column(column, justify="left" if column == "parallel" else "right")

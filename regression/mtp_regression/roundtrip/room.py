@@ -1,0 +1,106 @@
+"""Whether memory and disk suffice for a generated checkpoint, asked before anything is made."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import torch
+
+from mtp_fixtures import CheckpointSpec
+from mtp_regression.ranks.devices import Device
+from mtp_regression.ranks.parallel import Parallel
+from mtp_regression.ranks.world import World
+
+_WORKING = 6
+"""Large tensors that a rank has besides its model: the last two that were made for the bridge, the last two
+for the comparison, one that is being converted, and its bytes."""
+_WORKING_ON_GPU = 3
+
+
+@dataclass(frozen=True)
+class Need:
+    """About what a case takes, in bytes.
+
+    Attributes:
+        model: Of a rank's shard of the model.
+        largest: Of the largest tensor.
+        packed: Of the packed experts of a rank's layers. Megatron-Bridge 0.6 holds on to those it has read
+            until its load ends (`load_weights_hf_to_megatron`, `_hf_import_cache`).
+        saved: Of the saved folder.
+    """
+
+    model: int
+    largest: int
+    packed: int
+    saved: int
+
+
+def need_of(spec: CheckpointSpec, parallel: Parallel) -> Need:
+    """Add up what a case takes.
+
+    Ranks are taken to have equal shares, in BF16: of routed experts by PP, EP and ETP, of the rest by PP and
+    TP. The first and the last pipeline stage have more.
+    """
+    experts = rest = packed = 0
+    for tensor in spec.tensors:
+        size = 0 if tensor.place.scale else 2 * sum(part.count for part in tensor.parts)
+        if tensor.place.projection:
+            experts += size
+        else:
+            rest += size
+        if tensor.place.stacked:
+            packed += tensor.byte_count
+    sizes = [tensor.byte_count for tensor in spec.tensors]
+    model = experts // (parallel.pp * parallel.ep * parallel.etp) + rest // (parallel.pp * parallel.tp)
+    return Need(model, max(sizes), packed // parallel.pp, sum(sizes))
+
+
+def lack_of_room(
+    generated: Mapping[str, CheckpointSpec],
+    parallel: Parallel,
+    device: Device,
+    world: World | None,
+    report_path: Path,
+) -> str:
+    """Say what the first of some checkpoints needs more of than is free; empty if all have what they need.
+
+    Args:
+        generated: The checkpoints, by name.
+        parallel: The parallel layout.
+        device: Where the ranks keep their tensors.
+        world: See `ranks.world.external_world`. Each of such ranks asks for itself.
+        report_path: Where the report of the run goes, beside which such ranks save.
+    """
+    ranks, scratch = parallel.ranks, Path(tempfile.gettempdir())
+    if world is not None:
+        ranks, scratch = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), report_path.absolute().parent
+    for name, spec in generated.items():
+        lacking = list(_lacking(need_of(spec, parallel), ranks, device, scratch))
+        if lacking:
+            return f"{name}, {parallel}, needs {', '.join(lacking)}"
+    return ""
+
+
+def _lacking(need: Need, ranks: int, device: Device, scratch: Path) -> Iterator[str]:
+    on_host = _WORKING * need.largest + need.packed
+    if device.on_gpu:
+        on_each = -(-ranks // torch.cuda.device_count())  # ranks
+        free, _ = torch.cuda.mem_get_info()
+        yield from _more(on_each * (need.model + _WORKING_ON_GPU * need.largest), free, "of a GPU's memory")
+    else:
+        on_host += need.model
+    yield from _more(ranks * on_host, psutil.virtual_memory().available, "of memory")
+    while not scratch.exists():
+        scratch = scratch.parent
+    yield from _more(need.saved, shutil.disk_usage(scratch).free, f"of disk at {scratch}")
+
+
+def _more(needed: int, free: int, what: str) -> Iterator[str]:
+    if needed > free:
+        yield f"{needed / 1e9:.1f} GB {what} ({free / 1e9:.1f} GB free)"

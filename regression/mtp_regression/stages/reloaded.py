@@ -1,0 +1,48 @@
+"""Another checkpoint loaded into the model that is there, as reinforcement learning does again and again."""
+
+from __future__ import annotations
+
+from typing import cast
+
+from mtp_regression.adapters.protocol import MayHave
+from mtp_regression.comparison.tensors import Tensors
+from mtp_regression.stages.case import Outcome
+from mtp_regression.stages.exports import save_and_compare, streamed
+from mtp_regression.stages.loaded import Loaded
+from mtp_regression.stages.other_checkpoint import Moved, in_other_mtp_layout, write_checkpoint
+
+
+def reloaded(loaded: Loaded) -> Outcome:
+    """Load another checkpoint, then one in the other MTP layout, for one export and again for the other."""
+    loaded.changed()
+    outcome = Outcome()
+    others = _others(loaded)
+    before: Tensors = loaded.source
+    for name, tensors in others.items():
+        _load(loaded, name, tensors)
+        outcome.findings += streamed(loaded, tensors, before)
+        outcome.compared += len(tensors)
+        before = tensors
+    for name, tensors in others.items():
+        _load(loaded, name, tensors)
+        outcome.findings += save_and_compare(loaded, tensors, loaded.folder / f"{name}-saved", before)
+        outcome.compared += len(tensors) if loaded.world.rank == 0 else 0
+        before = tensors
+    return outcome
+
+
+def _others(loaded: Loaded) -> dict[str, Tensors]:
+    """Return the checkpoints to load, one after the other, by the names of their folders."""
+    others: dict[str, Tensors] = {"second": Moved(loaded.source)}
+    if (other := in_other_mtp_layout(loaded.source)) is not None:
+        others["other-layout"] = other
+    return others
+
+
+def _load(loaded: Loaded, name: str, tensors: Tensors) -> None:
+    """Load a checkpoint into the model, which the first rank has written once."""
+    folder = loaded.folder / name
+    if loaded.world.rank == 0 and not folder.exists():
+        write_checkpoint(folder, tensors, like=loaded.case.checkpoint)
+    loaded.barrier()
+    cast(MayHave, loaded.bridge).reload(folder)

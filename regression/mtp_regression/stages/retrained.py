@@ -1,0 +1,58 @@
+"""Exports of a model whose parameters have changed, as training changes them."""
+
+from __future__ import annotations
+
+import shutil
+from functools import partial
+
+from mtp_regression.comparison.tensors import RawTensor, Tensors
+from mtp_regression.oracle.check import expected_name
+from mtp_regression.oracle.source import AbsentError
+from mtp_regression.stages.case import Outcome
+from mtp_regression.stages.exports import save_and_compare, streamed
+from mtp_regression.stages.loaded import Loaded
+from mtp_regression.stages.native import expected, has_oracle
+from mtp_regression.stages.other_checkpoint import Moved, SignFlipped
+
+
+def retrained(loaded: Loaded) -> Outcome:
+    """Give every parameter another value, and compare both exports with the checkpoint that has those.
+
+    Where the oracle knows the model they are the values of another checkpoint; for other models the sign bit
+    of every matrix's elements is flipped.
+    """
+    loaded.changed()
+    if loaded.case.generated is not None and loaded.world.rank == 0:  # one copy on disk at a time
+        shutil.rmtree(loaded.folder / "saved", ignore_errors=True)
+    knows = has_oracle(loaded)
+    other = Moved(loaded.source) if knows else SignFlipped(loaded.source)
+    retrain = partial(_fill, other=other) if knows else _flip
+    retrain(loaded)
+    findings = streamed(loaded, other, loaded.source)
+    if knows:
+        retrain(loaded)  # so that a stream that changes the model costs its own stage alone
+    findings += save_and_compare(loaded, other, loaded.folder / "retrained", loaded.source)
+    exports = 2 if loaded.world.rank == 0 else 1  # the first rank reads the folder as well
+    return Outcome(compared=exports * len(other), findings=findings)
+
+
+def _fill(loaded: Loaded, other: Tensors) -> None:
+    """Give this rank's parameters the values that it would have of another checkpoint.
+
+    A parameter that the oracle does not expect, or of another shape, keeps its own: see the stage `native`.
+    """
+    recipes = expected(loaded, other)
+    for name, parameter in loaded.bridge.parameters():
+        recipe = recipes.get(expected_name(name))
+        try:
+            value = recipe and RawTensor.from_array(recipe()).to_torch()
+        except AbsentError:
+            continue
+        if value is not None and value.shape == parameter.shape:
+            parameter.data.copy_(value)
+
+
+def _flip(loaded: Loaded) -> None:
+    for _, parameter in loaded.bridge.parameters():
+        if parameter.dim() >= 2:
+            parameter.data.neg_()
