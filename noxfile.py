@@ -134,7 +134,7 @@ def stability(session: nox.Session, releases: str) -> None:
     if releases == "oldest":
         session.install("--no-deps", "-r", str(REQUIREMENTS / "oldest.txt"))
     session.run("python", "-c", "import numpy, sys; print('numpy', numpy.__version__, 'python', sys.version)")
-    tests = ("test_mtp_manifest", "test_values", "test_fp8", "test_mtp_random")
+    tests = ("test_mtp_manifest", "test_values", "test_specials", "test_fp8", "test_mtp_random")
     session.run("pytest", *(f"fixtures/tests/{name}.py" for name in tests), *session.posargs)
 
 
