@@ -14,17 +14,17 @@ from mtp_regression.comparison.tensors import RawTensor, Tensors, read_folder
 from mtp_regression.oracle.parameters import native_parameters
 from mtp_regression.ranks.parallel import Coordinates, Parallel
 
+from .conftest import EXPORTS
+
 pytestmark = pytest.mark.megatron
 
 Job = Callable[..., tuple[int, dict[str, Any]]]
 Q35, Q36 = "qwen3.5-35b-a3b", "qwen3.6-35b-a3b"
-STAGES = ("native", "stream", "saved")
 
 
 def run(main_job: Job, folder: Path, adapter: str, parallel: str = "tp1") -> dict[str, dict[str, Any]]:
-    options = [word for stage in STAGES for word in ("--stage", stage)]
-    options += ["--adapter", adapter] if adapter else []
-    _, report = main_job(folder, "--parallel", parallel, *options)
+    options = ["--adapter", adapter] if adapter else []
+    _, report = main_job(folder, "--parallel", parallel, *EXPORTS, *options)
     return {record["stage"]: record for record in report["records"]}
 
 
@@ -70,7 +70,7 @@ def test_loss_on_import_is_in_the_model(
     """And so in what the model is exported as."""
     folder = make_checkpoint(Q36, value_range=value_range)
     records = run(main_job, folder, f"narrowing:{change}OnImport")
-    assert verdicts(records) == dict.fromkeys(STAGES, "wrong")
+    assert verdicts(records) == dict.fromkeys(records, "wrong")
     right, narrow = held(read_folder(folder), folder), held(changed(folder, change), folder)
     assert named(records["native"]) == {name for name in right if right[name] != narrow[name]}
 
@@ -135,4 +135,4 @@ def test_what_loses_nothing_is_exact(
 ) -> None:
     """The bridge itself, over ranks; and TF32 and BF16 hold every number of a model that is in BF16."""
     records = run(main_job, make_checkpoint(preset, value_range=value_range), adapter, parallel)
-    assert verdicts(records) == dict.fromkeys(STAGES, "exact")
+    assert verdicts(records) == dict.fromkeys(records, "exact")
