@@ -137,6 +137,7 @@ def stability(session: nox.Session, releases: str) -> None:
     tests = ("test_mtp_manifest", "test_values", "test_specials", "test_fp8", "test_mtp_random")
     session.run("pytest", *(f"fixtures/tests/{name}.py" for name in tests), *session.posargs)
 
+
 @nox.session(python=PYTHON)
 def known_bad(session: nox.Session) -> None:
     """Show that 0.4.2 fails packed MTP experts, and that the patch mends it, over the grid."""
@@ -202,7 +203,8 @@ def gpu_roundtrip(session: nox.Session) -> None:
     else:
         if not gpus():
             session.error(
-                "gpu_roundtrip needs an NVIDIA GPU with its driver (nvidia-smi); `nox -s roundtrip` needs none"
+                "gpu_roundtrip needs an NVIDIA GPU with its driver (nvidia-smi); "
+                "`nox -s roundtrip` needs none"
             )
         if cuda_toolkit() is None:
             session.error(
