@@ -71,19 +71,20 @@ def test_published_dimensions_come_back_exact(
     tmp_path: Path, spec: CheckpointSpec, parallel: Parallel
 ) -> None:
     records = run(tmp_path, spec, parallel)
-    assert [(record["stage"], record["verdict"], record["passed"]) for record in records] == [
-        (stage, "exact", True) for stage in ("native", "stream", "saved", "retrained")
-    ]
-    assert records[2]["compared"] == len(spec.tensors)
-    assert records[0]["compared"] > len(spec.tensors)
+    found = {record["stage"]: record for record in records}
+    for stage in ("native", "stream", "saved", "retrained"):
+        assert (found[stage]["verdict"], found[stage]["passed"]) == ("exact", True), stage
+    assert found["saved"]["compared"] == len(spec.tensors)
+    assert found["native"]["compared"] > len(spec.tensors)
 
 
 @pytest.mark.megatron
 def test_a_bridge_that_reads_the_holes_is_found_out(tmp_path: Path) -> None:
     tiny = CheckpointSpec(preset("qwen3.6-35b-a3b"))
     records = run(tmp_path, tiny, Parallel(), "saboteurs:ReadsTheFiles")
-    assert [record["verdict"] for record in records] == ["wrong"] * 3
-    assert len(records[2]["tensors"]) == len(tiny.tensors)
+    found = {record["stage"]: record for record in records}
+    assert [found[stage]["verdict"] for stage in ("native", "stream", "saved")] == ["wrong"] * 3
+    assert len(found["saved"]["tensors"]) == len(tiny.tensors)
 
 
 @pytest.mark.megatron
