@@ -202,13 +202,11 @@ def gpu_roundtrip(session: nox.Session) -> None:
         session.env.update(ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(filter(None, paths))})
     else:
         if not gpus():
-            session.error(
-                "gpu_roundtrip needs a GPU with its driver (nvidia-smi); `nox -s roundtrip` needs none"
-            )
+            session.error("gpu_roundtrip needs a GPU with its driver; `nox -s roundtrip` needs neither")
         if cuda_toolkit() is None:
             session.error(
-                "gpu_roundtrip builds TransformerEngine and needs a CUDA 13 toolkit (nvcc); with --no-venv "
-                "nothing is built, and `nox -s roundtrip` runs the same cases on the CPU"
+                "gpu_roundtrip builds TransformerEngine and needs a CUDA 13 toolkit (nvcc); "
+                "with --no-venv nothing is built"
             )
         install_release(session, DEFAULT_RELEASE)
         install_transformer_engine(session)

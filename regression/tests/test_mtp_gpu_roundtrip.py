@@ -155,7 +155,7 @@ def test_an_environment_of_its_own_needs_gpu_and_toolkit(
     session_on_gpus: Callable[[Session], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = session_on_gpus.__globals__
-    with pytest.raises(SessionError, match="needs an NVIDIA GPU"):
+    with pytest.raises(SessionError, match="needs a GPU with its driver"):
         session_on_gpus(Session("uv"))
     monkeypatch.setitem(names, "gpus", lambda: ["GPU 0"])
     monkeypatch.setitem(names, "cuda_toolkit", lambda: None)

@@ -104,10 +104,10 @@ class RemembersTheFirst(MegatronBridge):
 class NoOracle(MegatronBridge):
     """Does not tell of its place in the layout, nor load a second time."""
 
-    coordinates = None
-    reload = None
+    coordinates = None  # type: ignore[assignment]
+    reload = None  # type: ignore[assignment]
 
 
 class PassesThroughWithoutOracle(PassesMtpThrough):
-    coordinates = None
-    reload = None
+    coordinates = None  # type: ignore[assignment]
+    reload = None  # type: ignore[assignment]
