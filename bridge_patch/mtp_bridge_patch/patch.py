@@ -10,6 +10,7 @@ from mtp_bridge_patch.errors import UnsupportedRelease
 from mtp_bridge_patch.fix import Fix, Install, Need
 from mtp_bridge_patch.fixes import (
     any_layer,
+    any_stage,
     contiguous_save,
     expert_mappings,
     expert_numbers,
@@ -30,6 +31,7 @@ FIXES: tuple[Fix, ...] = (
     text_only.FIX,
     layout_check.FIX,
     any_layer.FIX,
+    any_stage.FIX,
     expert_mappings.FIX,
     expert_numbers.FIX,
     padded_vocabulary.FIX,
@@ -102,6 +104,8 @@ def apply(*, only: Collection[str] | None = None, skip: Collection[str] = ()) ->
         if _applied.status != status:
             raise RuntimeError(f"patched already, with {', '.join(applied()) or 'nothing'}; revert() first")
         return _applied.status
+    if not status.applied:
+        return status
     undo = ExitStack()
     try:
         for fix in status.applied:
@@ -113,8 +117,7 @@ def apply(*, only: Collection[str] | None = None, skip: Collection[str] = ()) ->
     except BaseException:
         undo.close()
         raise
-    if status.applied:
-        _applied = _Applied(status, undo)
+    _applied = _Applied(status, undo)
     return status
 
 

@@ -21,6 +21,7 @@ TABLE: dict[str, tuple[tuple[str, ...], str | None]] = {
     "text-only": (V04, "0.5.0"),
     "mtp-layout-check": (KNOWN, None),
     "mtp-any-layer": (KNOWN, None),
+    "mtp-any-stage": (KNOWN, None),
     "mtp-expert-mappings": (KNOWN, None),
     "expert-numbers": (V04, "0.5.0"),
     "padded-vocabulary": (KNOWN, None),
