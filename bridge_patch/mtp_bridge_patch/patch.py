@@ -16,6 +16,7 @@ from mtp_bridge_patch.fixes import (
     expert_numbers,
     layout_check,
     padded_vocabulary,
+    saved_files,
     stored_dtypes,
     strict_load,
     text_only,
@@ -39,6 +40,7 @@ FIXES: tuple[Fix, ...] = (
     tied_embeddings.FIX,
     stored_dtypes.FIX,
     strict_load.FIX,
+    saved_files.FIX,
     fp8.FIX,
     export.FIX,
 )

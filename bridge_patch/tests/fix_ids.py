@@ -12,6 +12,7 @@ IDS = (
     "tied-embeddings-vpp",
     "dtype-preserving-export",
     "strict-load",
+    "saved-files",
     "fp8-per-expert",
     "config-only-export",
 )

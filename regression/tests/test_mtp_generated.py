@@ -139,9 +139,7 @@ def test_what_a_rank_must_hold_is_made_a_parameter_at_a_time(tmp_path: Path) -> 
 
 @pytest.mark.megatron
 def test_an_adapter_that_reads_files_alone_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        CannotRunError, match="ReadsFilesAlone has no read_from, by which a checkpoint"
-    ):
+    with pytest.raises(CannotRunError, match="ReadsFilesAlone has no read_from, by which a checkpoint"):
         run(tmp_path, CheckpointSpec(preset("qwen3.6-35b-a3b")), Parallel(), "saboteurs:ReadsFilesAlone")
 
 

@@ -49,13 +49,14 @@ class DeclaredException:
     releases: Sequence[str]
     stages: Collection[str]
     tensor: str
-    when: str
     verdict: Verdict
     reason: str
+    when: str = ""
+    strict: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "verdict", Verdict(self.verdict))
-        if self.when not in CONDITIONS:
+        if self.when and self.when not in CONDITIONS:
             raise ValueError(f"{self.when!r} is none of {', '.join(CONDITIONS)}")
         if not self.reason.strip():
             raise ValueError(f"the exception for {self.tensor} gives no reason")
@@ -70,7 +71,7 @@ class DeclaredException:
 
     def covers(self, name: str, tensor: RawTensor) -> bool:
         """Whether the exception speaks of a source tensor."""
-        return fnmatchcase(name, self.tensor) and CONDITIONS[self.when](tensor)
+        return fnmatchcase(name, self.tensor) and (not self.when or CONDITIONS[self.when](tensor))
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,13 @@ def sort_findings(
     covered: set[tuple[str, Verdict]] = set()
     stale: list[tuple[str, str]] = []
     for exception in exceptions:
+        if not exception.strict:
+            covered |= {
+                (name, verdict)
+                for name, verdict in verdicts.items()
+                if verdict is exception.verdict and fnmatchcase(name, exception.tensor)
+            }
+            continue
         matching = [name for name in sorted(source) if exception.covers(name, source[name])]
         covered |= {(name, exception.verdict) for name in matching}
         stale += [

@@ -21,6 +21,7 @@ class Stage(StrEnum):
         NATIVE: Compare the parameters on the rank with what the oracle expects.
         STREAM: Compare the streamed export with the checkpoint.
         SAVED: Compare the saved folder with the checkpoint.
+        FILES: Compare what is beside the weights, and look at index and modes; save twice.
         RETRAINED: Give every parameter another value, and compare both exports with those.
         RELOADED: Load other checkpoints into the model, and compare both exports with each.
     """
@@ -29,6 +30,7 @@ class Stage(StrEnum):
     NATIVE = "native"
     STREAM = "stream"
     SAVED = "saved"
+    FILES = "files"
     RETRAINED = "retrained"
     RELOADED = "reloaded"
 

@@ -1,0 +1,109 @@
+"""Fix ``saved-files``: a saved folder has the checkpoint's own tokenizer and processors, in readable files.
+
+Upstream loads tokenizer, processor and generation config with transformers and has them written anew.
+transformers 5 takes a tokenizer whose class is named ``Qwen2Tokenizer``, as the published ones are, for one
+of Qwen2: the ``tokenizer.json`` that it writes splits text at combining marks, and the checkpoint's does not.
+``vocab.json``, ``merges.txt`` and ``video_preprocessor_config.json`` are gone, and other files have more or
+fewer fields. Here the checkpoint's own files are copied, unless somebody has loaded, and so may have changed,
+what is in them.
+
+Shards have no ``format`` in their metadata, which older releases of transformers ask for, and can be read by
+nobody else (mode 0600, safetensors 0.8).
+"""
+
+import functools
+import importlib
+import inspect
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from mtp_bridge_patch.fix import Fix
+from mtp_bridge_patch.upstream.hooks import Save
+from mtp_bridge_patch.upstream.replacing import replaced
+
+_FILES = {
+    "tokenizer": (
+        *("tokenizer*", "vocab.*", "merges.txt", "added_tokens.json", "special_tokens_map.json"),
+        "chat_template*",
+    ),
+    "processor": ("*processor_config.json",),
+    "generation_config": ("generation_config.json",),
+}
+"""The files that hold nothing but one of what upstream calls artifacts."""
+
+
+def _save_artifacts(call: Save, proceed: Callable[[], Any]) -> Any:
+    """Put the checkpoint's own files in the place of those that are written anew."""
+    pretrained = call.pretrained
+    source = call.arguments.get("original_source_path") or getattr(pretrained, "model_name_or_path", None)
+    before = dict(vars(pretrained))
+    result = proceed()
+    if source is None:
+        return result
+    for artifact in (*pretrained.ARTIFACTS, *pretrained.OPTIONAL_ARTIFACTS):
+        if f"_{artifact}" not in before:  # saving has loaded it; the next save is to find it as this one did
+            vars(pretrained).pop(f"_{artifact}", None)
+    for artifact, patterns in _FILES.items():
+        if not _may_have_changed(before.get(f"_{artifact}"), source):
+            _copy(pretrained, source, Path(call.arguments["save_directory"]), patterns)
+    return result
+
+
+def _may_have_changed(artifact: Any, source: Any) -> bool:
+    """Whether what somebody has loaded may be other than the checkpoint's.
+
+    Upstream itself loads the generation config, to make its provider, and leaves a field of its own in it.
+    """
+    if artifact is None:
+        return False
+    if not hasattr(artifact, "to_diff_dict"):
+        return True
+    now, then = artifact.to_diff_dict(), type(artifact).from_pretrained(source).to_diff_dict()
+    return any(now.get(name) != then.get(name) for name in (now.keys() | then.keys()) - {"trust_remote_code"})
+
+
+def _copy(pretrained: Any, source: Any, target: Path, patterns: Sequence[str]) -> None:
+    """Copy files from a folder, or as upstream does where it is a name of the hub."""
+    folder = Path(source)
+    if not folder.is_dir():
+        options: dict[str, Any] = {}
+        if "revision" in inspect.signature(pretrained._copy_custom_modeling_files).parameters:
+            options["revision"] = pretrained.init_kwargs.get("revision")
+        pretrained._copy_custom_modeling_files(source, target, list(patterns), **options)
+        return
+    for written in _matching(target, patterns):
+        written.unlink()
+    for file in _matching(folder, patterns):
+        shutil.copyfile(file, target / file.name)
+
+
+def _matching(folder: Path, patterns: Sequence[str]) -> set[Path]:
+    return {file for pattern in patterns for file in folder.glob(pattern) if file.is_file()}
+
+
+def _save(_call: Save, proceed: Callable[[], Any]) -> Any:
+    """Save shards that say that they hold torch's tensors, with the mode of any other file."""
+    safetensors = importlib.import_module("safetensors.torch")
+    upstream = safetensors.save_file
+
+    @functools.wraps(upstream)
+    def save_file(tensors: Any, filename: Any, metadata: Any = None) -> None:
+        upstream(tensors, filename, metadata={"format": "pt"} | (metadata or {}))
+        mask = os.umask(0)
+        os.umask(mask)
+        Path(filename).chmod(0o666 & ~mask)
+
+    with replaced(safetensors, "save_file", save_file):
+        return proceed()
+
+
+FIX = Fix(
+    id="saved-files",
+    failure="A saved folder has another tokenizer, lacks files, and only its owner can read its shards.",
+    fixed_since=None,
+    save=_save,
+    save_artifacts=_save_artifacts,
+)
