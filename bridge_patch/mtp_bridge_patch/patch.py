@@ -9,8 +9,6 @@ from types import ModuleType
 from mtp_bridge_patch.errors import UnsupportedRelease
 from mtp_bridge_patch.fix import Fix, Install, Need
 from mtp_bridge_patch.fixes import (
-    any_layer,
-    any_stage,
     contiguous_save,
     expert_mappings,
     expert_numbers,
@@ -24,6 +22,7 @@ from mtp_bridge_patch.fixes import (
 )
 from mtp_bridge_patch.fixes.config_only import export
 from mtp_bridge_patch.fixes.fp8 import fp8
+from mtp_bridge_patch.fixes.mtp import any_layer, any_stage
 from mtp_bridge_patch.import_hook import after_import
 from mtp_bridge_patch.releases import installed_release
 from mtp_bridge_patch.upstream.saving import INSTALLERS

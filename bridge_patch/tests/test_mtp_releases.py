@@ -29,6 +29,7 @@ TABLE: dict[str, tuple[tuple[str, ...], str | None]] = {
     "tied-embeddings-vpp": (V05, "0.6.0"),
     "dtype-preserving-export": (KNOWN, None),
     "strict-load": (KNOWN, None),
+    "saved-files": (KNOWN, None),
     "fp8-per-expert": (KNOWN, None),
     "config-only-export": (KNOWN, None),
 }
