@@ -9,7 +9,6 @@ from types import ModuleType
 from mtp_bridge_patch.errors import UnsupportedRelease
 from mtp_bridge_patch.fix import Fix, Install, Need
 from mtp_bridge_patch.fixes import (
-    any_layer,
     contiguous_save,
     expert_mappings,
     expert_numbers,
@@ -23,6 +22,7 @@ from mtp_bridge_patch.fixes import (
 )
 from mtp_bridge_patch.fixes.config_only import export
 from mtp_bridge_patch.fixes.fp8 import fp8
+from mtp_bridge_patch.fixes.mtp import any_layer, any_stage
 from mtp_bridge_patch.import_hook import after_import
 from mtp_bridge_patch.releases import installed_release
 from mtp_bridge_patch.upstream.saving import INSTALLERS
@@ -31,6 +31,7 @@ FIXES: tuple[Fix, ...] = (
     text_only.FIX,
     layout_check.FIX,
     any_layer.FIX,
+    any_stage.FIX,
     expert_mappings.FIX,
     expert_numbers.FIX,
     padded_vocabulary.FIX,
@@ -104,6 +105,8 @@ def apply(*, only: Collection[str] | None = None, skip: Collection[str] = ()) ->
         if _applied.status != status:
             raise RuntimeError(f"patched already, with {', '.join(applied()) or 'nothing'}; revert() first")
         return _applied.status
+    if not status.applied:
+        return status
     undo = ExitStack()
     try:
         for fix in status.applied:
@@ -115,8 +118,7 @@ def apply(*, only: Collection[str] | None = None, skip: Collection[str] = ()) ->
     except BaseException:
         undo.close()
         raise
-    if status.applied:
-        _applied = _Applied(status, undo)
+    _applied = _Applied(status, undo)
     return status
 
 

@@ -4,6 +4,7 @@ IDS = (
     "text-only",
     "mtp-layout-check",
     "mtp-any-layer",
+    "mtp-any-stage",
     "mtp-expert-mappings",
     "expert-numbers",
     "padded-vocabulary",

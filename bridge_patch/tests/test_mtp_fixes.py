@@ -20,6 +20,7 @@ MODULES = (
     "megatron.bridge.models.conversion.auto_bridge",
     "megatron.bridge.models.conversion.mapping_registry",
     "megatron.bridge.models.conversion.param_mapping",
+    "megatron.bridge.models.gpt_provider",
     "megatron.bridge.models.hf_pretrained.base",
     "megatron.bridge.models.qwen_vl.qwen35_vl_bridge",
     "megatron.bridge.training.checkpointing",
@@ -38,6 +39,7 @@ OF_A_BRIDGE = {
 OTHERS = {
     "checkpointing._load_base_checkpoint",
     "config.ConfigContainer.to_yaml",
+    "gpt_provider.mtp_block_spec",
     "model_load_save.load_model_config",
 }
 VISION_LANGUAGE = ("qwen35_vl_bridge.Qwen35VLBridge", "qwen35_vl_bridge.Qwen35VLMoEBridge")

@@ -21,6 +21,7 @@ TABLE: dict[str, tuple[tuple[str, ...], str | None]] = {
     "text-only": (V04, "0.5.0"),
     "mtp-layout-check": (KNOWN, None),
     "mtp-any-layer": (KNOWN, None),
+    "mtp-any-stage": (KNOWN, None),
     "mtp-expert-mappings": (KNOWN, None),
     "expert-numbers": (V04, "0.5.0"),
     "padded-vocabulary": (KNOWN, None),
@@ -28,6 +29,7 @@ TABLE: dict[str, tuple[tuple[str, ...], str | None]] = {
     "tied-embeddings-vpp": (V05, "0.6.0"),
     "dtype-preserving-export": (KNOWN, None),
     "strict-load": (KNOWN, None),
+    "saved-files": (KNOWN, None),
     "fp8-per-expert": (KNOWN, None),
     "config-only-export": (KNOWN, None),
 }

@@ -15,6 +15,16 @@ from mtp_regression.ranks.parallel import GRID, Parallel
         ("ep2 etp2", 4),
         ("ep8", 8),
         ("tp2-pp2-ep2-ranks8", 8),
+        ("cp2", 2),
+        ("tp2 cp2", 4),
+        ("ep4 cp2", 4),
+        ("tp1 ranks2", 2),
+        ("pp4 first1", 4),
+        ("pp4 first1 last1", 4),
+        ("pp3 embedding loss", 3),
+        ("pp2 Et|tttmL", 2),
+        ("tp2 pp2 ep2 Et|tttmL ranks8", 8),
+        ("pp2-E(tt|)*2tt|mL", 2),
     ],
 )
 def test_layout_is_read_and_printed(text: str, ranks: int) -> None:
@@ -27,6 +37,35 @@ def test_layout_is_read_and_printed(text: str, ranks: int) -> None:
 def test_malformed_layout_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"not a parallel layout|ranks|pipeline stages"):
         Parallel.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("first1", "at least two pipeline stages"),
+        ("embedding", "at least two pipeline stages"),
+        ("EttttmL", "at least two pipeline stages"),
+        ("pp2 Et|ttt|mL", "3 pipeline stages, not pp 2 times vpp"),
+        ("pp2 vpp2 Et|tttmL", "2 pipeline stages, not pp 2 times vpp"),
+        ("pp2 tE|tttmL", "not a parallel layout"),
+        ("pp2 Et|tttm", "not a pipeline layout"),
+        ("pp2 Etm|tttL", "not a pipeline layout"),
+        ("pp2 Et|tttmL EttttmL", "not a parallel layout"),
+        ("pp2 first1 loss", "by a layout, by first and last, or by embedding and loss"),
+        ("pp2 last1 Et|tttmL", "by a layout, by first and last, or by embedding and loss"),
+    ],
+)
+def test_pipeline_that_cannot_be_cut_is_refused(text: str, reason: str) -> None:
+    with pytest.raises(ValueError, match=reason):
+        Parallel.parse(text)
+
+
+def test_layout_gives_the_virtual_stages() -> None:
+    layout = Parallel.parse("pp2 E(tt|)*2tt|mL")
+    assert layout.layout_stages == ["Ett", "tt", "tt", "mL"]
+    assert layout.vpp == 2
+    assert layout == Parallel(pp=2, vpp=2, layout="E(tt|)*2tt|mL")
+    assert Parallel(pp=2, layout="Et*3|t*2mL").layout_stages == ["Ettt", "ttmL"]
 
 
 def test_grid_is_what_the_main_job_promises() -> None:

@@ -189,9 +189,10 @@ def _copies(place: Place, parallel: Parallel, *, has_mtp: bool) -> int:
     """Return how many ranks have a copy or a shard of a tensor, from the parallel layout alone.
 
     A routed expert is on one expert-parallel rank. Every tensor is on one pipeline stage, except the
-    embedding: an MTP block on another stage has a copy (Megatron-Core's `GPTModel`, `mtp_process`).
+    embedding: an MTP block that is not on the first stage has a copy (Megatron-Core's `GPTModel`,
+    `mtp_process`).
     """
     ranks = parallel.ranks // parallel.pp
     if place.projection:
         return ranks // parallel.ep
-    return 2 * ranks if place.name == EMBEDDING and has_mtp and parallel.pp > 1 else ranks
+    return 2 * ranks if place.name == EMBEDDING and has_mtp and parallel.mtp_stage else ranks

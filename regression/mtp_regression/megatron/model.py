@@ -38,10 +38,18 @@ def provider(
         "virtual_pipeline_model_parallel_size": parallel.vpp if parallel.vpp > 1 else None,
         "expert_model_parallel_size": parallel.ep,
         "expert_tensor_parallel_size": parallel.etp,
+        "context_parallel_size": parallel.cp,
+    }
+    cut = {
+        "num_layers_in_first_pipeline_stage": parallel.first or None,
+        "num_layers_in_last_pipeline_stage": parallel.last or None,
+        "account_for_embedding_in_pipeline_split": parallel.embedding,
+        "account_for_loss_in_pipeline_split": parallel.loss,
+        "pipeline_model_parallel_layout": parallel.layout or None,
     }
     made = auto.to_megatron_provider(load_weights=False)
-    for name, size in sizes.items():
-        setattr(made, name, size)
+    for name, value in (sizes | cut).items():
+        setattr(made, name, value)
     if configure is not None:
         configure(made)
     made.params_dtype = made.pipeline_dtype = torch.bfloat16

@@ -45,6 +45,7 @@ def native_parameters(
 
     Raises:
         KeyError: `config.json` lacks a dimension, or `architectures`.
+        ValueError: The decoder's layers cannot be cut as the parallel layout says.
     """
     text_only = config["architectures"][0].endswith("ForCausalLM")
     text = TextGeometry.from_config(config if text_only else config["text_config"])
@@ -71,8 +72,8 @@ def _ends(
     """Yield embedding and output layer, both [padded vocabulary, H], and the final norm [H].
 
     Vocabulary rows are cut into equal blocks (`megatron.core.tensor_parallel.layers.
-    VocabParallelEmbedding`). The embedding is on the first pipeline stage, and on the last if that has MTP
-    layers. The output layer is on the last; if it is tied to the embedding, it is a parameter of its own only
+    VocabParallelEmbedding`). The embedding is in the first stage of the pipeline, and in that of the MTP
+    layers. The output layer is in the last; if it is tied to the embedding, it is a parameter of its own only
     where the last stage is not the first (`megatron.core.models.gpt.gpt_model.GPTModel`: `mtp_process`,
     `skip_weight_param_allocation`).
     """
@@ -84,13 +85,11 @@ def _ends(
         )
 
     embedding = prefix + EMBEDDING
-    has_mtp = placement.text.mtp_num_hidden_layers > 0
-    for chunk in {placement.first, placement.last if has_mtp else None} - {None}:
+    for chunk in {placement.first, placement.mtp} - {None}:
         yield f"{chunk}embedding.word_embeddings.weight", vocabulary(embedding)
-    if placement.last is None:
-        return
-    yield f"{placement.last}decoder.final_layernorm.weight", sharded.whole(prefix + "norm.weight")
-    if not (tied and placement.first):
+    if placement.final_norm:
+        yield f"{placement.final_norm}decoder.final_layernorm.weight", sharded.whole(prefix + "norm.weight")
+    if placement.last and not (tied and placement.first == placement.last):
         yield f"{placement.last}output_layer.weight", vocabulary(embedding if tied else LM_HEAD.key)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 from mtp_checkpoint.layouts.keys import MTP_PREFIX, Place
 from mtp_fixtures.model.geometry import LINEAR_ATTENTION, TextGeometry
@@ -71,38 +72,86 @@ class Placement:
     @property
     def first(self) -> str | None:
         """Name prefix, "0/", of the model chunk that begins the pipeline; None on a later stage."""
-        return "0/" if self.rank.pp == 0 else None
+        return self._prefix_of(0)
 
     @property
     def last(self) -> str | None:
         """Name prefix, "{chunk}/", of the model chunk that ends the pipeline; None on an earlier stage."""
-        return f"{self.parallel.vpp - 1}/" if self.rank.pp == self.parallel.pp - 1 else None
+        return self._prefix_of(len(self._layer_counts) - 1)
+
+    @property
+    def mtp(self) -> str | None:
+        """Name prefix of the model chunk that has the MTP layers; None if it is not on the rank."""
+        has_mtp = self.text.mtp_num_hidden_layers > 0
+        return self._prefix_of(self.parallel.mtp_stage) if has_mtp else None
+
+    @property
+    def final_norm(self) -> str | None:
+        """Name prefix of the model chunk that has the decoder's final norm; None if it is not on the rank.
+
+        It is in the stage of the last decoder layer if the model has MTP layers, else in the last stage
+        (`megatron.core.transformer.transformer_block.TransformerBlock.has_final_layernorm_in_this_stage`).
+        """
+        if not self.text.mtp_num_hidden_layers:
+            return self.last
+        counts = self._layer_counts
+        return self._prefix_of(max(stage for stage, count in enumerate(counts) if count))
 
     def decoder_layers(self, prefix: str) -> Iterator[Layer]:
         """Yield the rank's decoder layers, each with attention of its own kind.
 
-        Layers are split into PP * VPP equal runs: chunk v of pipeline stage p has run v * PP + p, and numbers
-        its layers from 0 (`megatron.core.transformer.transformer_layer.get_transformer_layer_offset`).
+        Stage v * PP + p of the pipeline is chunk v of rank p, which numbers its layers from 0
+        (`megatron.core.transformer.transformer_layer.get_transformer_layer_offset`).
 
         Args:
             prefix: What the language model's keys in the checkpoint begin with, "model.language_model." or
                 "model.".
+
+        Raises:
+            ValueError: The layers cannot be cut as the parallel layout says.
         """
-        share = self.text.num_hidden_layers // (self.parallel.pp * self.parallel.vpp)
-        for chunk in range(self.parallel.vpp):
-            first = (chunk * self.parallel.pp + self.rank.pp) * share
-            for local in range(share):
-                layer = first + local
-                linear = self.text.layer_types[layer] == LINEAR_ATTENTION
-                yield Layer(f"{chunk}/decoder.layers.{local}.", Place(prefix, layer), linear)
+        layer = 0
+        for stage, count in enumerate(self._layer_counts):
+            target = self._prefix_of(stage)
+            for local in range(count if target else 0):
+                linear = self.text.layer_types[layer + local] == LINEAR_ATTENTION
+                yield Layer(f"{target}decoder.layers.{local}.", Place(prefix, layer + local), linear)
+            layer += count
 
     def mtp_layers(self) -> Iterator[Layer]:
-        """Yield the MTP layers, all with full attention, if they are on the rank.
-
-        They are on the last model chunk of the last pipeline stage
-        (`megatron.core.transformer.multi_token_prediction.mtp_on_this_rank`).
-        """
-        if self.last is None:
+        """Yield the MTP layers, all with full attention, if they are on the rank."""
+        if self.mtp is None:
             return
         for layer in range(self.text.mtp_num_hidden_layers):
-            yield Layer(f"{self.last}mtp.layers.{layer}.", Place(MTP_PREFIX, layer), linear=False)
+            yield Layer(f"{self.mtp}mtp.layers.{layer}.", Place(MTP_PREFIX, layer), linear=False)
+
+    def _prefix_of(self, stage: int) -> str | None:
+        """Return the name prefix of the model chunk that is a stage of the pipeline, if it is on the rank."""
+        chunk, rank = divmod(stage, self.parallel.pp)
+        return f"{chunk}/" if rank == self.rank.pp else None
+
+    @cached_property
+    def _layer_counts(self) -> list[int]:
+        """Numbers of decoder layers in each stage, in the pipeline's order.
+
+        A layout gives them. Else the first and the last rank have the numbers that are given, and the others
+        equal ones of what is left; embedding and loss take the place of a layer if they count as one. A
+        rank's layers are shared equally between its chunks
+        (`megatron.core.transformer.transformer_block.get_num_layers_to_build`).
+
+        Raises:
+            ValueError: The layers cannot be cut like that.
+        """
+        cut, layers = self.parallel, self.text.num_hidden_layers
+        if cut.layout:
+            counts = [stage.count("t") for stage in cut.layout_stages]
+        else:
+            ranks = [cut.first or None, *[None] * (cut.pp - 2), cut.last or None][: cut.pp]
+            left = layers - cut.first - cut.last + cut.embedding + cut.loss
+            share = left // max(ranks.count(None), 1)
+            counts = [(share if given is None else given) // cut.vpp for given in ranks] * cut.vpp
+            counts[0] -= cut.embedding
+            counts[-1] -= cut.loss
+        if sum(counts) != layers or min(counts) < 0:
+            raise ValueError(f"{layers} decoder layers cannot be cut as {cut} says")
+        return counts

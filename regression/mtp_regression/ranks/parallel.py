@@ -5,19 +5,33 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, fields
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
 class Parallel:
     """A parallel layout, in Megatron-Core's terms.
 
+    A pipeline is cut into PP * VPP stages of equal numbers of decoder layers, unless `layout`, or `first` and
+    `last`, or `embedding` and `loss` say otherwise: one of the three.
+
     Attributes:
         tp: Tensor-parallel size.
         pp: Pipeline-parallel size.
-        vpp: Virtual pipeline stages on each rank (model chunks).
+        vpp: Virtual pipeline stages on each rank (model chunks); of a `layout`, what its stages come to.
         ep: Expert-parallel size.
         etp: Expert-tensor-parallel size.
-        ranks: Number of ranks; 0 takes the fewest that the other sizes allow.
+        cp: Context-parallel size.
+        first: Decoder layers on the first rank of the pipeline (`num_layers_in_first_pipeline_stage`); 0
+            leaves it to the cut.
+        last: The same for its last rank (`num_layers_in_last_pipeline_stage`).
+        embedding: Whether the embedding counts as a layer of the first stage
+            (`account_for_embedding_in_pipeline_split`).
+        loss: Whether the loss counts as a layer of the last stage (`account_for_loss_in_pipeline_split`).
+        layout: What each stage has, as Megatron-Core's `pipeline_model_parallel_layout`, such as "Et|tttmL":
+            embedding, decoder layers (t), MTP layers (m) and loss, without commas.
+        ranks: Number of ranks; 0 takes the fewest that the other sizes allow. More are replicas (data
+            parallelism).
     """
 
     tp: int = 1
@@ -25,41 +39,108 @@ class Parallel:
     vpp: int = 1
     ep: int = 1
     etp: int = 1
+    cp: int = 1
+    first: int = 0
+    last: int = 0
+    embedding: bool = False
+    loss: bool = False
+    layout: str = ""
     ranks: int = 0
 
     def __post_init__(self) -> None:
-        fewest = self.pp * math.lcm(self.tp, self.ep * self.etp)
+        if self.layout:
+            object.__setattr__(self, "vpp", self._vpp_of_layout())
+        if (bool(self.layout) + bool(self.first or self.last) + (self.embedding or self.loss)) > 1:
+            raise ValueError("a pipeline is cut by a layout, by first and last, or by embedding and loss")
         if not self.ranks:
-            object.__setattr__(self, "ranks", fewest)
-        if self.ranks % fewest:
-            raise ValueError(f"{self.ranks} ranks cannot hold {self}: it takes a multiple of {fewest}")
-        if self.vpp > 1 and self.pp == 1:
-            raise ValueError("virtual pipeline stages need at least two pipeline stages")
+            object.__setattr__(self, "ranks", self._fewest)
+        if self.ranks % self._fewest:
+            raise ValueError(f"{self.ranks} ranks cannot hold {self}: it takes a multiple of {self._fewest}")
+        if self.pp == 1 and (self.vpp > 1 or self._is_cut):
+            raise ValueError("virtual and unequal pipeline stages need at least two pipeline stages")
+
+    def _vpp_of_layout(self) -> int:
+        stages = self.layout_stages
+        if len(stages) % self.pp or self.vpp not in (1, len(stages) // self.pp):
+            raise ValueError(f"{self.layout} has {len(stages)} pipeline stages, not pp {self.pp} times vpp")
+        if re.fullmatch(r"Et*m*L", "".join(stages)) is None:
+            raise ValueError(f"not a pipeline layout: {self.layout!r}; write it like 'Et|tttmL'")
+        return len(stages) // self.pp
+
+    @property
+    def layout_stages(self) -> list[str]:
+        """What `layout` has in each virtual stage, with repetitions written out, such as ["Et", "tttmL"].
+
+        "x*3" is "xxx" and "(tt|)*2" is "tt|tt|"
+        (`megatron.core.transformer.pipeline_parallel_layer_layout.PipelineParallelLayerLayout.
+        parse_str_to_list`).
+        """
+        text = self.layout
+        for pattern in (r"\(([^)]+)\)\*(\d+)", r"(.)\*(\d+)"):
+            text = re.sub(pattern, lambda match: match[1] * int(match[2]), text)
+        return text.split("|")
+
+    @property
+    def mtp_stage(self) -> int:
+        """Number, in the pipeline's order, of the virtual stage that has all MTP layers, if there are any.
+
+        It is the one for which `layout` names them, else the last
+        (`megatron.core.transformer.multi_token_prediction.mtp_on_this_rank`, `get_mtp_num_layers_to_build`).
+        """
+        stages = self.layout_stages
+        return next((n for n, stage in enumerate(stages) if "m" in stage), self.pp * self.vpp - 1)
 
     @classmethod
     def parse(cls, text: str) -> Parallel:
-        """Read a layout as it is printed: "tp2 pp2 ep2 ranks8" (or joined by dashes), "tp1".
+        """Read a layout as it is printed: "tp2 pp2 ep2 ranks8" (or joined by dashes), "pp2 Et|tttmL", "tp1".
 
         Raises:
             ValueError: A word is not one of the sizes, or the sizes do not fit.
         """
-        sizes: dict[str, int] = {}
-        names = "|".join(field.name for field in fields(cls))
+        given: dict[str, Any] = {}
         for word in re.split(r"[\s,-]+", text.strip()):
-            match = re.fullmatch(rf"({names})([1-9]\d*)", word)
-            if match is None or match[1] in sizes:
-                raise ValueError(f"not a parallel layout: {text!r}; write it like 'tp2 pp2 ep2 ranks8'")
-            sizes[match[1]] = int(match[2])
-        return cls(**sizes)
+            name, value = _read_word(word)
+            if not name or name in given:
+                raise ValueError(
+                    f"not a parallel layout: {text!r}; write it like 'tp2 pp2 ep2 ranks8' or 'pp2 Et|tttmL'"
+                )
+            given[name] = value
+        return cls(**given)
 
     def __str__(self) -> str:
-        sizes = [f"{name}{size}" for name, size in self._sizes().items() if size > 1]
-        if self.ranks != self.pp * math.lcm(self.tp, self.ep * self.etp):
-            sizes.append(f"ranks{self.ranks}")
-        return " ".join(sizes) or "tp1"
+        sizes = {name: getattr(self, name) for name in ("tp", "pp", "vpp", "ep", "etp", "cp")}
+        if self.layout:
+            del sizes["vpp"]
+        words = [f"{name}{size}" for name, size in sizes.items() if size > 1]
+        words += [f"{name}{getattr(self, name)}" for name in ("first", "last") if getattr(self, name)]
+        words += [name for name in _FLAGS if getattr(self, name)]
+        if self.layout:
+            words.append(self.layout)
+        if self.ranks != self._fewest:
+            words.append(f"ranks{self.ranks}")
+        return " ".join(words) or "tp1"
 
-    def _sizes(self) -> dict[str, int]:
-        return {"tp": self.tp, "pp": self.pp, "vpp": self.vpp, "ep": self.ep, "etp": self.etp}
+    @property
+    def _fewest(self) -> int:
+        """Number of ranks without replicas: a layer has TP * CP of them, and its experts EP * ETP."""
+        return self.pp * math.lcm(self.tp * self.cp, self.ep * self.etp)
+
+    @property
+    def _is_cut(self) -> bool:
+        return bool(self.layout or self.first or self.last or self.embedding or self.loss)
+
+
+_FLAGS = ("embedding", "loss")
+_SIZES = tuple(field.name for field in fields(Parallel) if field.name not in (*_FLAGS, "layout"))
+
+
+def _read_word(word: str) -> tuple[str, str | int | bool]:
+    """Return the attribute that a word of a layout gives, and its value; "" if it gives none."""
+    if match := re.fullmatch(rf"({'|'.join(_SIZES)})([1-9]\d*)", word):
+        return match[1], int(match[2])
+    if word in _FLAGS:
+        return word, True
+    return ("layout", word) if re.fullmatch(r"E[tmL|()*\d]*", word) else ("", "")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -114,5 +114,8 @@ class Case:
 
     @property
     def folder_name(self) -> str:
-        """A folder for the case, relative to the run's."""
-        return f"{self.name}/{str(self.parallel).replace(' ', '-')}"
+        """A folder for the case, relative to the run's, of characters that every file system takes."""
+        return f"{self.name}/{str(self.parallel).translate(_IN_FILE_NAMES)}"
+
+
+_IN_FILE_NAMES = str.maketrans({" ": "-", "|": ".", "*": "x"})
