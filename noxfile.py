@@ -134,7 +134,7 @@ def stability(session: nox.Session, releases: str) -> None:
     if releases == "oldest":
         session.install("--no-deps", "-r", str(REQUIREMENTS / "oldest.txt"))
     session.run("python", "-c", "import numpy, sys; print('numpy', numpy.__version__, 'python', sys.version)")
-    tests = ("test_mtp_manifest", "test_values", "test_fp8", "test_mtp_random")
+    tests = ("test_mtp_manifest", "test_values", "test_specials", "test_fp8", "test_mtp_random")
     session.run("pytest", *(f"fixtures/tests/{name}.py" for name in tests), *session.posargs)
 
 
@@ -142,10 +142,10 @@ def stability(session: nox.Session, releases: str) -> None:
 def known_bad(session: nox.Session) -> None:
     """Show that 0.4.2 fails packed MTP experts, and that the patch mends it, over the grid."""
     install_release(session, KNOWN_BAD_RELEASE)
-    report = "reports/known-bad.json"
-    session.run("mtpkit", "roundtrip", "--report", report, success_codes=[1])
+    report, stages = "reports/known-bad.json", ("--stage=native", "--stage=stream", "--stage=saved")
+    session.run("mtpkit", "roundtrip", *stages, "--report", report, success_codes=[1])
     session.run(*MAINTENANCE, "known-bad", report)
-    session.run("mtpkit", "roundtrip", "--patched", "--report", "reports/known-bad-patched.json")
+    session.run("mtpkit", "roundtrip", *stages, "--patched", "--report", "reports/known-bad-patched.json")
 
 
 @nox.session(python=PYTHON)
@@ -202,14 +202,11 @@ def gpu_roundtrip(session: nox.Session) -> None:
         session.env.update(ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(filter(None, paths))})
     else:
         if not gpus():
-            session.error(
-                "gpu_roundtrip needs an NVIDIA GPU with its driver (nvidia-smi) and finds none; "
-                "`nox -s roundtrip` runs the same cases on the CPU"
-            )
+            session.error("gpu_roundtrip needs a GPU with its driver; `nox -s roundtrip` needs neither")
         if cuda_toolkit() is None:
             session.error(
-                "gpu_roundtrip builds TransformerEngine and needs a CUDA 13 toolkit (nvcc); with --no-venv "
-                "nothing is built, and `nox -s roundtrip` runs the same cases on the CPU"
+                "gpu_roundtrip builds TransformerEngine and needs a CUDA 13 toolkit (nvcc); "
+                "with --no-venv nothing is built"
             )
         install_release(session, DEFAULT_RELEASE)
         install_transformer_engine(session)

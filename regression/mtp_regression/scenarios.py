@@ -136,7 +136,7 @@ SCENARIOS = (
         Scenario(f"parallel {parallel}", _Q36, findings, parallel=parallel)
         for parallel, findings in PIPELINES.items()
     ),
-    Scenario("parallel cp2", _Q36, (21,), parallel=Parallel(cp=2), since="0.5.0"),
+    Scenario("parallel cp2", _Q36, (23,), parallel=Parallel(cp=2), since="0.5.0"),
     Scenario("parallel ep2 ranks4", _Q36, (17,), parallel=Parallel(ep=2, ranks=4)),
     Scenario("parallel pp3 Ett|tt|mmL, 2 MTP layers", _Q36, (2, 10, 19), _TWO, _pp3("Ett|tt|mmL")),
     Scenario("parallel pp3 Ett|ttm|L, tied embeddings", _Q08, (9, 14, 19), parallel=_pp3("Ett|ttm|L")),

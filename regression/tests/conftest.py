@@ -12,6 +12,9 @@ from mtp_regression.ranks.fork_server import warm
 
 Job = Callable[..., tuple[int, dict[str, Any]]]
 
+EXPORTS = ("--stage=native", "--stage=stream", "--stage=saved")
+"""What a mistake in the conversion itself shows in; the other stages are for mistakes of their own."""
+
 
 @pytest.fixture(scope="session")
 def megatron_server() -> None:

@@ -1,6 +1,8 @@
 """`mtpkit doctor` in an environment that has all, and in ones that lack something."""
 
 import json
+import os
+import subprocess
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -40,6 +42,15 @@ def test_a_clone_that_is_not_installed_says_so(monkeypatch: pytest.MonkeyPatch, 
     assert doctor.kit_release() == "of unknown release, not installed"
     (tmp_path / "pyproject.toml").write_text('[project]\nname = "another"\nversion = "9"\n')
     assert doctor.kit_release() == "of unknown release, not installed"
+
+
+def test_a_command_that_lacks_what_it_is_made_with_says_what(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text('raise ModuleNotFoundError("No module named \'typer\'", name="typer")')
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-m", "mtp_regression", "doctor"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    told = "mtpkit: No module named 'typer'; `python3 -m pip install typer` brings it\n"
+    assert (done.returncode, done.stdout, done.stderr) == (2, "", told)
 
 
 def test_without_torch_nothing_is_imported_from_it(monkeypatch: pytest.MonkeyPatch) -> None:

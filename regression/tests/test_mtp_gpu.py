@@ -19,5 +19,5 @@ def test_verdicts_on_a_gpu_are_the_cpus(device: str, layout: str, main_job: Job)
     words = ("--parallel", layout, "--time-limit", 300)
     exit_code, on_gpu = main_job("--device", device, *words)
     assert exit_code == 0
-    assert all(case["peak_gpu_bytes"] for case in on_gpu["cases"])
+    assert all(case["peak_gpu_bytes"] for case in on_gpu["records"])
     assert list(compare_reports(on_gpu, main_job(*words)[1])) == []

@@ -17,7 +17,7 @@ from mtp_regression.maintenance.gpu_check.pack import unpack
 from mtp_regression.maintenance.gpu_check.steps import Check, StepError
 from mtp_regression.maintenance.gpu_check.table import cell_table
 
-STEPS = ["doctor", "one-rank", "shared-gpu", "cpu", "device-export", "real-size"]
+STEPS = ["doctor", "one-rank", "shared-gpu", "cpu", "device-export", "real-size", "generated"]
 
 
 @pytest.fixture
@@ -37,15 +37,17 @@ def test_all_steps_on_the_cpu(tmp_path: Path) -> None:
     known = json.loads((tmp_path / "gpu_check.json").read_text())
     assert done.returncode == 0, known["steps"]
     assert [(step["name"], step["passed"]) for step in known["steps"]] == [(name, True) for name in STEPS]
-    cells = {step: len(report["records"]) // 3 for step, report in known["reports"].items()}
-    assert cells == {"one-rank": 2, "shared-gpu": 10, "cpu": 12, "device-export": 2, "real-size": 2}
+    cells = {
+        step: len({(record["checkpoint"], record["parallel"]) for record in report["records"]})
+        for step, report in known["reports"].items()
+    }
+    made = {"device-export": 2, "real-size": 1, "generated": 1}
+    assert cells == {"one-rank": 2, "shared-gpu": 10, "cpu": 12} | made
     table = done.stdout[done.stdout.index("what came of it") :].splitlines()
     assert len(table) <= 40
-    assert table[-1].startswith("6 of 6 steps ok")
-    assert {record["checkpoint"] for record in known["reports"]["real-size"]["records"]} == {
-        "slice-packed",
-        "slice-per-expert",
-    }
+    assert table[-1].startswith("7 of 7 steps ok")
+    slices = {step: known["reports"][step]["records"][0]["checkpoint"] for step in ("real-size", "generated")}
+    assert slices == {"real-size": "slice-per-expert", "generated": "qwen3.6-35b-a3b"}
 
 
 def test_a_failed_step_does_not_cost_the_others(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +74,7 @@ def test_a_failed_step_does_not_cost_the_others(check: Check, monkeypatch: pytes
 
 def test_what_the_time_does_not_suffice_for_is_not_run_and_not_passed(check: Check) -> None:
     check.seconds = 1
-    assert [(result.passed, result.note) for result in check.run()] == [(False, "not run: 1 s are over")] * 6
+    assert [(result.passed, result.note) for result in check.run()] == [(False, "not run: 1 s are over")] * 7
 
 
 def test_a_step_that_hangs_is_ended(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,16 +116,16 @@ def test_a_machine_without_a_gpu_fails_the_first_step(check: Check, monkeypatch:
 
 
 def test_the_table_tells_what_failed_and_where_the_memory_peaked() -> None:
-    stage = {"load_seconds": 1.5, "seconds": 0.25, "case_seconds": 3.0, "peak_gpu_bytes": 3 * 2**20}
+    times = {"load_seconds": 1.5, "seconds": 0.25, "case_seconds": 3.0, "peak_gpu_bytes": 3 * 2**20}
     cases = [
-        record(**stage, export=export, passed=export != "saved", verdict="wrong")
-        for export in ("native", "stream", "saved")
+        record(**times, stage=stage, passed=stage != "saved", verdict="wrong")
+        for stage in ("native", "stream", "saved")
     ]
     console = Console(width=150, file=io.StringIO())
     with console.capture() as shown:
         console.print(cell_table({"one-rank": {"records": cases}}))
     row = shown.get().splitlines()[1]
-    assert " ".join(row.split()) == "q36 tp1 one-rank saved wrong 1.50 0.25 0.25 0.25 3.0 3 MiB"
+    assert " ".join(row.split()) == "q36 tp1 one-rank saved wrong 1.50 0.25 0.25 0.25 - - 3.0 3 MiB"
 
 
 def test_wheels_that_are_not_there_are_missed_at_once(tmp_path: Path) -> None:

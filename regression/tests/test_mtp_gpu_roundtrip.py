@@ -47,7 +47,7 @@ def test_another_verdict_than_the_cpus_is_red(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(gpu_roundtrip, "_roundtrip", run_and_change)
     assert gpu_roundtrip.main(["--parallel", "tp1"], device=Device.CPU, folder=tmp_path) == 1
     report = json.loads((tmp_path / "gpu_roundtrip.json").read_text())
-    assert [record["passed"] for record in report["records"]] == [True] * 2 * 3
+    assert all(record["passed"] for record in report["records"])
     assert report["differences"] == ["qwen3.5-35b-a3b, tp1, native: verdict exact, there wrong"]
 
 
@@ -155,7 +155,7 @@ def test_an_environment_of_its_own_needs_gpu_and_toolkit(
     session_on_gpus: Callable[[Session], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names = session_on_gpus.__globals__
-    with pytest.raises(SessionError, match="needs an NVIDIA GPU"):
+    with pytest.raises(SessionError, match="needs a GPU with its driver"):
         session_on_gpus(Session("uv"))
     monkeypatch.setitem(names, "gpus", lambda: ["GPU 0"])
     monkeypatch.setitem(names, "cuda_toolkit", lambda: None)

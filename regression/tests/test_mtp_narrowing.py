@@ -9,21 +9,22 @@ import numpy as np
 import pytest
 
 from mtp_fixtures.plugin import MakeCheckpoint
+from mtp_regression.adapters import MEGATRON_BRIDGE, PATCHED_MEGATRON_BRIDGE
 from mtp_regression.comparison.tensors import RawTensor, Tensors, read_folder
 from mtp_regression.oracle.parameters import native_parameters
 from mtp_regression.ranks.parallel import Coordinates, Parallel
+
+from .conftest import EXPORTS
 
 pytestmark = pytest.mark.megatron
 
 Job = Callable[..., tuple[int, dict[str, Any]]]
 Q35, Q36 = "qwen3.5-35b-a3b", "qwen3.6-35b-a3b"
-STAGES = ("native", "stream", "saved")
 
 
-def run(main_job: Job, folder: Path, adapter: str) -> dict[str, dict[str, Any]]:
-    options = [word for stage in STAGES for word in ("--stage", stage)]
-    options += ["--adapter", adapter] if adapter else []
-    _, report = main_job(folder, "--parallel", "tp1", *options)
+def run(main_job: Job, folder: Path, adapter: str, parallel: str = "tp1") -> dict[str, dict[str, Any]]:
+    options = ["--adapter", adapter] if adapter else []
+    _, report = main_job(folder, "--parallel", parallel, *EXPORTS, *options)
     return {record["stage"]: record for record in report["records"]}
 
 
@@ -69,7 +70,7 @@ def test_loss_on_import_is_in_the_model(
     """And so in what the model is exported as."""
     folder = make_checkpoint(Q36, value_range=value_range)
     records = run(main_job, folder, f"narrowing:{change}OnImport")
-    assert verdicts(records) == dict.fromkeys(STAGES, "wrong")
+    assert verdicts(records) == dict.fromkeys(records, "wrong")
     right, narrow = held(read_folder(folder), folder), held(changed(folder, change), folder)
     assert named(records["native"]) == {name for name in right if right[name] != narrow[name]}
 
@@ -114,17 +115,24 @@ def test_narrowing_to_bf16_on_export_is_another_dtype(make_checkpoint: MakeCheck
 
 
 @pytest.mark.parametrize(
-    ("adapter", "preset", "value_range"),
+    ("adapter", "preset", "value_range", "parallel"),
     [
-        ("", Q35, "extreme"),
-        ("", Q36, "extreme"),
-        ("narrowing:Tf32OnExport", Q35, "rounding"),
-        ("narrowing:Bf16OnExport", Q36, "extreme"),
+        (MEGATRON_BRIDGE, Q35, "extreme", "tp2 pp2"),
+        (MEGATRON_BRIDGE, Q36, "extreme", "tp2 ep2"),
+        (PATCHED_MEGATRON_BRIDGE, Q35, "extreme", "tp2 ep2"),
+        (PATCHED_MEGATRON_BRIDGE, f"{Q36}-fp8", "extreme", "tp2 ep2"),
+        ("narrowing:Tf32OnExport", Q35, "rounding", "tp1"),
+        ("narrowing:Bf16OnExport", Q36, "extreme", "tp1"),
     ],
 )
 def test_what_loses_nothing_is_exact(
-    adapter: str, preset: str, value_range: str, make_checkpoint: MakeCheckpoint, main_job: Job
+    adapter: str,
+    preset: str,
+    value_range: str,
+    parallel: str,
+    make_checkpoint: MakeCheckpoint,
+    main_job: Job,
 ) -> None:
-    """The bridge itself; and TF32 and BF16 hold every number of a model that is in BF16."""
-    records = run(main_job, make_checkpoint(preset, value_range=value_range), adapter)
-    assert verdicts(records) == dict.fromkeys(STAGES, "exact")
+    """The bridge itself, over ranks; and TF32 and BF16 hold every number of a model that is in BF16."""
+    records = run(main_job, make_checkpoint(preset, value_range=value_range), adapter, parallel)
+    assert verdicts(records) == dict.fromkeys(records, "exact")

@@ -13,6 +13,8 @@ from mtp_regression.comparison.tensors import read_folder
 from mtp_regression.oracle.parameters import native_parameters
 from mtp_regression.ranks.parallel import Coordinates, Parallel
 
+from .conftest import EXPORTS
+
 pytestmark = pytest.mark.megatron
 
 Job = Callable[..., tuple[int, dict[str, Any]]]
@@ -22,7 +24,7 @@ VARIANTS = "mtp_regression.adapters.variants"
 
 def native_record(main_job: Job, checkpoint: Path, parallel: str, adapter: str = "") -> dict[str, Any]:
     options = ["--adapter", adapter] if adapter else []
-    _, report = main_job(checkpoint, "--parallel", parallel, *options)
+    _, report = main_job(checkpoint, "--parallel", parallel, "--stage", "native", *options)
     record: dict[str, Any] = next(record for record in report["records"] if record["stage"] == "native")
     return record
 
@@ -98,7 +100,8 @@ def test_mistake_made_twice_is_named(
 ) -> None:
     """Both exports are exact, and the oracle names all parameters that the mistake concerns, and no other."""
     folder = checkpoints[checkpoint]
-    _, report = main_job(folder, "--parallel", parallel, "--adapter", f"oracle_saboteurs:{saboteur}")
+    options = ("--parallel", parallel, "--adapter", f"oracle_saboteurs:{saboteur}")
+    _, report = main_job(folder, *options, *EXPORTS)
     native, stream, saved = report["records"]
     assert (stream["verdict"], saved["verdict"]) == ("exact", "exact")
     assert native["verdict"] == "wrong"

@@ -7,6 +7,8 @@ import pytest
 
 from mtp_fixtures.plugin import MakeCheckpoint
 
+from .conftest import EXPORTS
+
 pytestmark = pytest.mark.megatron
 
 Job = Callable[..., tuple[int, dict[str, Any]]]
@@ -16,7 +18,7 @@ PRESET, LAYOUT = "qwen3-next-80b-a3b", "tp2 ep2"
 
 def test_mtp_is_left_out_and_nothing_else(main_job: Job, make_checkpoint: MakeCheckpoint) -> None:
     """Its configuration has no field for MTP layers, so none is built (docs/findings.md)."""
-    exit_code, report = main_job(make_checkpoint(PRESET), "--parallel", LAYOUT)
+    exit_code, report = main_job(make_checkpoint(PRESET), "--parallel", LAYOUT, *EXPORTS)
     assert exit_code == 1
     assert [record["verdict"] for record in report["records"]] == ["missing"] * 3
     lost = [found for record in report["records"] for found in record["tensors"]]
@@ -26,7 +28,7 @@ def test_mtp_is_left_out_and_nothing_else(main_job: Job, make_checkpoint: MakeCh
 
 def test_with_mtp_every_byte_is_carried(main_job: Job, make_checkpoint: MakeCheckpoint) -> None:
     """Fused projections and per-expert layers on four ranks, in the model and in both exports."""
-    words = ("--parallel", LAYOUT, "--adapter", "declared_mtp:OneMtpLayer")
+    words = ("--parallel", LAYOUT, "--adapter", "declared_mtp:OneMtpLayer", *EXPORTS)
     exit_code, report = main_job(make_checkpoint(PRESET), *words)
     assert [record["verdict"] for record in report["records"]] == ["exact"] * 3
     assert exit_code == 0

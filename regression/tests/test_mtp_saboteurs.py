@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from .conftest import EXPORTS
+
 pytestmark = pytest.mark.megatron
 
 Job = Callable[..., tuple[int, dict[str, Any]]]
@@ -43,9 +45,8 @@ def test_mistake_gets_its_verdict(
     checkpoints: dict[str, Path],
     main_job: Job,
 ) -> None:
-    exit_code, report = main_job(
-        checkpoints[checkpoint], "--adapter", f"saboteurs:{saboteur}", "--parallel", "tp1"
-    )
+    options = ("--adapter", f"saboteurs:{saboteur}", "--parallel", "tp1")
+    exit_code, report = main_job(checkpoints[checkpoint], *options, *EXPORTS)
     verdicts = {record["stage"]: record["verdict"] for record in report["records"]}
     assert verdicts == {"native": native, "stream": stream, "saved": saved}
     assert exit_code == 1
@@ -56,7 +57,8 @@ def test_mistake_gets_its_verdict(
 def test_refusal_is_what_the_adapter_declares(
     saboteur: str, verdict: str, checkpoints: dict[str, Path], main_job: Job
 ) -> None:
-    exit_code, report = main_job(checkpoints[Q36], "--adapter", f"saboteurs:{saboteur}", "--parallel", "ep2")
+    options = ("--adapter", f"saboteurs:{saboteur}", "--parallel", "ep2")
+    exit_code, report = main_job(checkpoints[Q36], *options, *EXPORTS)
     assert exit_code == 1
     assert [record["verdict"] for record in report["records"]] == [verdict] * 3
     for crash in (record["crash"] for record in report["records"]):

@@ -21,7 +21,7 @@ def sabotaged(checkpoints: dict[str, Path], main_job: Job) -> Callable[..., dict
     """The records of a saboteur by stage."""
 
     def run(saboteur: str, parallel: str, *words: str) -> dict[str, dict[str, Any]]:
-        options = ("--adapter", f"saboteurs:{saboteur}", "--parallel", parallel, *words)
+        options = ("--adapter", f"stage_saboteurs:{saboteur}", "--parallel", parallel, *words)
         exit_code, report = main_job(checkpoints[Q36], *options)
         assert (exit_code, report["passed"]) == (1, False)
         return {record["stage"]: record for record in report["records"]}
@@ -115,11 +115,11 @@ def test_without_an_oracle_the_sign_bit_shows_what_is_passed_through(sabotaged: 
 
 
 def test_model_without_an_oracle_passes_what_runs(checkpoints: dict[str, Path], main_job: Job) -> None:
-    options = ("--adapter", "saboteurs:NoOracle", "--parallel", "tp2 ep2")
+    options = ("--adapter", "stage_saboteurs:NoOracle", "--parallel", "tp2 ep2")
     exit_code, report = main_job(*(checkpoints[Q35], checkpoints[Q36]), *options)
     assert exit_code == 0
     assert report["stages_not_run"] == {
-        "native": "saboteurs:NoOracle has no coordinates",
-        "reloaded": "saboteurs:NoOracle has no reload",
+        "native": "stage_saboteurs:NoOracle has no coordinates",
+        "reloaded": "stage_saboteurs:NoOracle has no reload",
     }
     assert {record["stage"] for record in report["records"]} == {"stream", "saved", "retrained"}

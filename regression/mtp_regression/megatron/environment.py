@@ -48,7 +48,7 @@ def examine() -> Iterator[Found]:
     yield Found("mtp-bridge-kit", kit_release())
     torch = _release("torch")
     yield Found("torch", torch, "every round trip", PINNED)
-    yield Found("psutil", _release("psutil"), "every round trip", PINNED)
+    yield Found("psutil", _release("psutil"), "every round trip", "python3 -m pip install --no-deps psutil")
     if torch:
         yield from _accelerators()
     for package in ("megatron-core", "megatron-bridge", "transformers"):

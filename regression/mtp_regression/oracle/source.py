@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,8 @@ class Source:
             config: Its `config.json`; `weight_block_size` of `quantization_config` is used.
         """
         self._tensors = tensors
+        # A layer's packed experts are read expert by expert, and may be made when they are read.
+        self._read = lru_cache(maxsize=2)(lambda key: tensors[key].array())
         quantization = config.get("quantization_config", {})
         self._block: Sequence[int] = quantization.get("weight_block_size", PUBLISHED_BLOCK)
 
@@ -89,7 +92,7 @@ class Source:
     def _array(self, key: str, expert: int | None = None) -> Array:
         if key not in self._tensors:
             raise AbsentError(f"the checkpoint has no {key}")
-        array = self._tensors[key].array()
+        array: Array = self._read(key)
         return array if expert is None else array[expert]
 
 

@@ -21,7 +21,7 @@ from mtp_checkpoint.files.index import INDEX_NAME, SUFFIX
 from mtp_checkpoint.layouts.expert_layout import ExpertLayout
 from mtp_checkpoint.layouts.keys import Block, Place, parse
 from mtp_checkpoint.layouts.stored_experts import split_packed, stored_experts
-from mtp_regression.comparison.tensors import RawTensor, Tensors
+from mtp_regression.comparison.tensors import DTYPES, RawTensor, Tensors
 
 
 class Moved(Mapping[str, RawTensor]):
@@ -72,7 +72,14 @@ class SignFlipped(Mapping[str, RawTensor]):
         tensor = self._source[name]
         if len(tensor.shape) < 2 or parse(name).scale:
             return tensor
-        return RawTensor(tensor.dtype, tensor.shape, lambda: (-tensor.array()).reshape(-1).view(np.uint8))
+        return RawTensor(tensor.dtype, tensor.shape, partial(_sign_flipped, tensor))
+
+
+def _sign_flipped(tensor: RawTensor) -> NDArray[np.uint8]:
+    flipped = tensor.data.copy()
+    size = DTYPES[tensor.dtype].itemsize
+    flipped[size - 1 :: size] ^= 0x80
+    return flipped
 
 
 def in_other_mtp_layout(tensors: Tensors) -> dict[str, RawTensor] | None:

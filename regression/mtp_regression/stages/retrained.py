@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from functools import partial
 
+import torch
+
 from mtp_regression.comparison.tensors import RawTensor, Tensors
 from mtp_regression.oracle.check import expected_name
 from mtp_regression.oracle.source import AbsentError
@@ -56,4 +58,9 @@ def _fill(loaded: Loaded, other: Tensors) -> None:
 def _flip(loaded: Loaded) -> None:
     for _, parameter in loaded.bridge.parameters():
         if parameter.dim() >= 2:
-            parameter.data.neg_()
+            bits = _INTEGERS[parameter.element_size()]  # negated as a number, a NaN may lose its payload
+            parameter.data.view(bits).bitwise_xor_(torch.iinfo(bits).min)
+
+
+_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""Signed integers by size in bytes."""

@@ -46,7 +46,7 @@ class OnExport(ExportSaboteur):
 class PatchedBf16OnExport(Patched, OnExport):
     """The patched bridge, which exports in the dtype of the checkpoint, without that."""
 
-    change = staticmethod(bf16)
+    change: ClassVar[Change] = staticmethod(bf16)
 
 
 for _name, _change in CHANGES.items():

@@ -4,7 +4,6 @@ They are adapters; the suite must give each the verdict that its mistake deserve
 module by name. It runs in the rank's own process, so nothing needs to be put back.
 """
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,6 @@ from typing import Any
 import torch
 
 from mtp_regression.adapters.megatron_bridge import MegatronBridge
-from mtp_regression.comparison.tensors import read_folder
 from mtp_regression.ranks.parallel import Parallel
 
 MTP_EXPERTS = "mtp.layers.0.mlp.experts."
@@ -166,106 +164,6 @@ class Refuses(RaisesOnLoad):
     """The same, and declares that it is a refusal."""
 
     refusals = (TooOldError,)
-
-
-class ReusesOneBuffer(ExportSaboteur):
-    """Yields one buffer again and again for tensors of one shape and dtype."""
-
-    def corrupt(self, stream: Stream) -> Stream:
-        buffers: dict[Any, torch.Tensor] = {}
-        for name, tensor in stream:
-            buffer = buffers.setdefault((tensor.shape, tensor.dtype), torch.empty_like(tensor))
-            yield name, buffer.copy_(tensor)
-
-
-class DestroysTheModel(MegatronBridge):
-    """Zeroes a parameter when the stream has ended."""
-
-    def stream(self) -> Iterator[tuple[str, Any]]:
-        yield from super().stream()
-        for name, parameter in self.parameters():
-            if name.endswith("mtp.layers.0.enorm.weight"):
-                parameter.data.zero_()
-
-
-class OtherOrder(MegatronBridge):
-    """Yields two tensors in another order on its last rank."""
-
-    def stream(self) -> Iterator[tuple[str, Any]]:
-        items = list(super().stream())
-        if torch.distributed.get_rank() == torch.distributed.get_world_size() - 1:
-            items[3:5] = items[4], items[3]
-        yield from items
-
-
-class HangsWhenLeft(MegatronBridge):
-    """Wants all ranks together once more when the consumer leaves the loop, and one rank does not come."""
-
-    def stream(self) -> Iterator[tuple[str, Any]]:
-        try:
-            yield from super().stream()
-        except GeneratorExit:
-            if torch.distributed.get_rank() == 0:
-                torch.distributed.barrier()
-            raise
-
-
-class RaisesLate(MegatronBridge):
-    """Raises in the stream on rank 0, while rank 1 is still busy with its parameters."""
-
-    def parameters(self) -> Iterator[tuple[str, Any]]:
-        if torch.distributed.get_rank() == 1:
-            time.sleep(1)
-        yield from super().parameters()
-
-    def stream(self) -> Iterator[tuple[str, Any]]:
-        if torch.distributed.get_rank() == 0:
-            raise TooOldError("no stream")
-        yield from super().stream()
-
-
-class DiesInClose(MegatronBridge):
-    """Raises when all stages have ended."""
-
-    def close(self) -> None:
-        super().close()
-        raise TooOldError("cannot close")
-
-
-class PassesMtpThrough(ExportSaboteur):
-    """Copies MTP from the files of the checkpoint, whatever the model holds."""
-
-    def load(self, checkpoint: Path, parallel: Parallel) -> None:
-        super().load(checkpoint, parallel)
-        self._first = {name: tensor.to_torch() for name, tensor in read_folder(checkpoint).items()}
-
-    def corrupt(self, stream: Stream) -> Stream:
-        return ((name, self._first[name] if name.startswith("mtp.") else tensor) for name, tensor in stream)
-
-
-class RemembersTheFirst(MegatronBridge):
-    """Loads nothing into the norms of MTP when it loads a second checkpoint."""
-
-    def reload(self, checkpoint: Path) -> None:
-        norms = {
-            name: p.detach().clone() for name, p in self.parameters() if "mtp" in name and "norm" in name
-        }
-        super().reload(checkpoint)
-        for name, parameter in self.parameters():
-            if name in norms:
-                parameter.data.copy_(norms[name])
-
-
-class NoOracle(MegatronBridge):
-    """Does not tell of its place in the layout, nor load a second time."""
-
-    coordinates = None
-    reload = None
-
-
-class PassesThroughWithoutOracle(PassesMtpThrough):
-    coordinates = None
-    reload = None
 
 
 class ReadsTheFiles(MegatronBridge):

@@ -8,6 +8,8 @@ import pytest
 
 from mtp_fixtures.plugin import MakeCheckpoint
 
+from ..conftest import EXPORTS
+
 pytestmark = pytest.mark.megatron
 
 Job = Callable[..., tuple[int, dict[str, Any]]]
@@ -23,7 +25,7 @@ def known_bad(release: str) -> bool:
 
 def run(main_job: Job, checkpoint: Path, *options: str) -> tuple[int, list[dict[str, Any]]]:
     parallels = [word for parallel in PARALLELS for word in ("--parallel", parallel)]
-    exit_code, report = main_job(checkpoint, *parallels, *options)
+    exit_code, report = main_job(checkpoint, *parallels, *options, *EXPORTS)
     return exit_code, report["records"]
 
 

@@ -8,8 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from mtp_regression.maintenance.gpu_check.steps import Result
-
-_EXPORTS = ("native", "stream", "saved")
+from mtp_regression.stages.case import CHECKS
 
 
 def step_table(results: Sequence[Result]) -> Table:
@@ -22,7 +21,7 @@ def step_table(results: Sequence[Result]) -> Table:
 
 def cell_table(reports: Mapping[str, Mapping[str, Any]]) -> Table:
     """Lay the cells out, a line each: verdict, seconds of every stage, peak memory of the GPU."""
-    heads = ("cell", "step", "verdict", "load", *_EXPORTS, "of it", "peak GPU")
+    heads = ("cell", "step", "verdict", "load", *CHECKS, "of it", "peak GPU")
     table = Table(*heads, box=None, pad_edge=False)
     for row in cells(reports):
         table.add_row(*row)
@@ -33,8 +32,8 @@ def cells(reports: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, ...]]
     """Yield a row for each cell of each report.
 
     Yields:
-        Checkpoint and layout, step, verdicts, seconds of load, native, stream and saved on the slowest rank,
-        seconds of the whole case, and MiB at the peak, of the rank that had most.
+        Checkpoint and layout, step, verdicts, seconds of load and of each stage on the slowest rank, "-" if a
+        stage did not run, seconds of the whole case, and MiB at the peak, of the rank that had most.
     """
     for step, report in reports.items():
         grouped: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
@@ -42,12 +41,13 @@ def cells(reports: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, ...]]
             grouped.setdefault((record["checkpoint"], record["parallel"]), []).append(record)
         for (checkpoint, parallel), records in grouped.items():
             peak = max(record["peak_gpu_bytes"] for record in records)
+            seconds = {record["stage"]: f"{record['seconds']:.2f}" for record in records}
             yield (
                 f"{checkpoint} {parallel}",
                 step,
                 _verdict(records),
                 f"{records[0]['load_seconds']:.2f}",
-                *(f"{record['seconds']:.2f}" for record in records),
+                *(seconds.get(stage, "-") for stage in CHECKS),
                 f"{records[0]['case_seconds']:.1f}",
                 f"{peak / 2**20:.0f} MiB" if peak else "-",
             )
