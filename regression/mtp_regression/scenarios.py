@@ -8,8 +8,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from mtp_bridge_patch.releases import is_at_least
 from mtp_fixtures import CheckpointSpec, ExpertLayout, preset
 from mtp_fixtures.faults.write import write_faulty
+from mtp_regression.comparison.verdicts import Verdict
 from mtp_regression.ranks.parallel import Parallel
 
 _TP2, _TP2_EP2 = Parallel(tp=2), Parallel(tp=2, ep=2)
@@ -49,6 +51,7 @@ class Scenario:
         use: How the bridge is used.
         fault: A fault of the checkpoint, which is to be refused before anything is loaded.
         findings: What upstream does wrong with it, by number in `docs/findings.md`, which has the releases.
+        since: First release whose Megatron-Core builds such a model; before, it refuses, patched or not.
     """
 
     name: str
@@ -58,6 +61,13 @@ class Scenario:
     parallel: Parallel = _TP2_EP2
     use: Use = Use.PLAIN
     fault: str | None = None
+    since: str = ""
+
+    def wanted(self, release: str) -> Verdict:
+        """Return the verdict that a patched release is to get."""
+        if self.since and not is_at_least(release, self.since):
+            return Verdict.CRASH_IMPORT
+        return Verdict.REFUSED if self.fault else Verdict.EXACT
 
     def write(self, folder: Path) -> Path:
         """Write the checkpoint."""
@@ -69,6 +79,26 @@ _Q35, _Q36, _Q27, _Q08 = "qwen3.5-35b-a3b", "qwen3.6-35b-a3b", "qwen3.6-27b", "q
 _SINGLE = {"decoder_experts": ExpertLayout.PER_EXPERT}
 _TEXT = {"text_only": True}
 _TWO = {"mtp_layers": 2}
+
+
+def _pp3(layout: str) -> Parallel:
+    return Parallel(pp=3, layout=layout)
+
+
+_NO_LAYERS = (17, 19)
+PIPELINES = {
+    Parallel(pp=2, layout="Et|tttmL"): (17,),
+    Parallel(pp=3, layout="Ett|tt|mL"): _NO_LAYERS,
+    Parallel(pp=2, layout="E|ttttmL"): _NO_LAYERS,
+    Parallel(pp=3, layout="Ett|ttm|L"): _NO_LAYERS,
+    Parallel(pp=2, layout="E|tt|tt|mL"): _NO_LAYERS,
+    Parallel(pp=2, first=1): (17,),
+    Parallel(pp=2, last=1): (17,),
+    Parallel(pp=3, embedding=True, loss=True): (17,),
+    Parallel(pp=4): (17,),
+}
+"""Pipelines of the tiny models' four layers and one MTP layer, with the findings that packed MTP shows."""
+
 
 SCENARIOS = (
     Scenario("MoE, MTP per expert", _Q35, (9,)),
@@ -102,10 +132,26 @@ SCENARIOS = (
     Scenario("padded vocabulary, MoE", _Q36, (12, 17), use=Use.PADDED),
     Scenario("padded vocabulary, text-only", _Q27, (11, 18), _TEXT, parallel=Parallel(), use=Use.PADDED),
     Scenario("padded vocabulary, tied embeddings", _Q08, (9, 12, 14), parallel=_TP2, use=Use.PADDED),
+    *(
+        Scenario(f"parallel {parallel}", _Q36, findings, parallel=parallel)
+        for parallel, findings in PIPELINES.items()
+    ),
+    Scenario("parallel cp2", _Q36, (23,), parallel=Parallel(cp=2), since="0.5.0"),
+    Scenario("parallel ep2 ranks4", _Q36, (17,), parallel=Parallel(ep=2, ranks=4)),
+    Scenario("parallel pp3 Ett|tt|mmL, 2 MTP layers", _Q36, (2, 10, 19), _TWO, _pp3("Ett|tt|mmL")),
+    Scenario("parallel pp3 Ett|ttm|L, tied embeddings", _Q08, (9, 14, 19), parallel=_pp3("Ett|ttm|L")),
+    Scenario("parallel pp3 Ett|tt|mL, text-only dense", _Q27, (18, 19), _TEXT, _pp3("Ett|tt|mL")),
     Scenario("fault: both layouts", _Q36, (7,), fault="both-layouts"),
     Scenario("fault: half a packed pair", _Q36, (7,), fault="half-packed"),
     Scenario("fault: an expert missing", _Q35, (6,), fault="expert-missing"),
     Scenario("fault: MTP declared and absent", _Q36, (6,), fault="mtp-declared-absent"),
+    Scenario(
+        "fault: MTP declared and absent, parallel pp2",
+        _Q36,
+        (6, 20),
+        parallel=Parallel(pp=2),
+        fault="mtp-declared-absent",
+    ),
     Scenario("fault: MTP not declared", _Q36, (6,), fault="mtp-undeclared"),
     Scenario("fault: transposed down_proj", _Q36, (8,), fault="down-transposed"),
 )

@@ -58,6 +58,17 @@ def test_embedding_has_a_second_copy_where_mtp_is_on_another_stage() -> None:
     assert cover(SHAPES, held, PP2).copies == {"model.embed_tokens.weight": (1, 2)}
 
 
+@pytest.mark.parametrize(("layout", "stage"), [("Et|tttmL", 1), ("Ettttm|L", 0), ("Ettt|tmL", 1)])
+def test_embedding_has_a_copy_where_the_layout_puts_mtp(layout: str, stage: int) -> None:
+    held = [RankParameters(rank, Coordinates(pp=rank), []) for rank in range(2)]
+    held[0].parameters.append(EMBEDDING)
+    mtp = [FC, packed(0), packed(1), single(0), single(1)]
+    held[stage].parameters.extend([*mtp, EMBEDDING] if stage else mtp)
+    assert cover(SHAPES, held, Parallel(pp=2, layout=layout)).copies == {}
+    held[0].parameters.remove(EMBEDDING)
+    assert "model.embed_tokens.weight" in str(cover(SHAPES, held, Parallel(pp=2, layout=layout)))
+
+
 def test_parameter_without_a_mapping_is_named_once() -> None:
     held = ep2()
     for rank in held:

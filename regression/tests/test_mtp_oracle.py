@@ -17,6 +17,7 @@ from mtp_regression.comparison.verdicts import Verdict
 from mtp_regression.oracle.check import check
 from mtp_regression.oracle.parameters import native_parameters
 from mtp_regression.ranks.parallel import GRID, Coordinates, Parallel
+from mtp_regression.scenarios import PIPELINES
 
 from .native_arrays import ONE, Q35, Q36, SECOND_OF_TWO, TEXT, expected, stored
 
@@ -26,6 +27,7 @@ def q36(checkpoints: dict[str, Path]) -> Path:
     return checkpoints[Q36]
 
 
+MTP_IN_THE_MIDDLE = Parallel(pp=3, layout="Ett|ttm|L")
 EMBEDDING, OUTPUT = "embedding.word_embeddings.weight", "output_layer.weight"
 
 
@@ -39,6 +41,11 @@ EMBEDDING, OUTPUT = "embedding.word_embeddings.weight", "output_layer.weight"
         ("qwen3.5-0.8b", {}, Parallel(tp=2), 0, {"0/" + EMBEDDING}),
         ("qwen3.5-0.8b", {}, Parallel(pp=2), 0, {"0/" + EMBEDDING}),
         ("qwen3.5-0.8b", {}, Parallel(pp=2), 1, {"0/" + EMBEDDING, "0/" + OUTPUT}),
+        (Q36, {}, MTP_IN_THE_MIDDLE, 0, {"0/" + EMBEDDING}),
+        (Q36, {}, MTP_IN_THE_MIDDLE, 1, {"0/" + EMBEDDING}),
+        (Q36, {}, MTP_IN_THE_MIDDLE, 2, {"0/" + OUTPUT}),
+        ("qwen3.5-0.8b", {}, MTP_IN_THE_MIDDLE, 2, {"0/" + OUTPUT}),
+        (Q36, {}, Parallel(pp=2, layout="Ettttm|L"), 0, {"0/" + EMBEDDING}),
     ],
 )
 def test_ends_of_the_pipeline(
@@ -58,7 +65,8 @@ def test_ends_of_the_pipeline(
         key = "lm_head.weight" if name.endswith(OUTPUT) and not tied else TEXT + "embed_tokens.weight"
         assert np.array_equal(held[name], source[key][rows])
     assert any(".vision_model." in f".{name[2:]}" for name in held) is (pp == 0)
-    assert any(name.endswith("decoder.final_layernorm.weight") for name in held) is (pp == parallel.pp - 1)
+    with_last_layer = parallel.pp - (2 if parallel.layout else 1)
+    assert any(name.endswith("decoder.final_layernorm.weight") for name in held) is (pp == with_last_layer)
 
 
 def test_padded_vocabulary(q36: Path) -> None:
@@ -156,7 +164,7 @@ class Recording(Mapping[str, RawTensor]):
         return len(self.tensors)
 
 
-@pytest.mark.parametrize("parallel", GRID, ids=str)
+@pytest.mark.parametrize("parallel", [*GRID, *PIPELINES], ids=str)
 @pytest.mark.parametrize("preset", [Q35, "qwen3.6-35b-a3b-fp8"])
 def test_ranks_together_read_the_whole_checkpoint(
     preset: str, parallel: Parallel, make_checkpoint: MakeCheckpoint
@@ -170,7 +178,7 @@ def test_ranks_together_read_the_whole_checkpoint(
     assert tensors.read == tensors.tensors.keys()
 
 
-@pytest.mark.parametrize("parallel", GRID, ids=str)
+@pytest.mark.parametrize("parallel", [*GRID, *PIPELINES], ids=str)
 def test_ranks_hold_every_element_of_the_experts_once(parallel: Parallel, q36: Path) -> None:
     places = product(range(parallel.pp), range(parallel.ep), range(parallel.etp))
     held, wanted = Counter[int](), Counter[int]()

@@ -62,9 +62,9 @@ def test_layer_keeps_its_kind_of_attention_in_any_stage() -> None:
         ("pp3 Ett|ttm|L", 1, (1, "0/"), (1, "0/"), (2, "0/")),
         ("pp2 E|tt|ttm|L", 1, (0, "1/"), (0, "1/"), (1, "1/")),
         ("pp2 Ettttm|L", 1, (0, "0/"), (0, "0/"), (1, "0/")),
-        ("pp3 Ett|tt|L", 0, (2, "0/"), None, (2, "0/")),
+        ("pp3 Ett|tt|L", 0, (1, "0/"), None, (2, "0/")),
         ("pp5 loss", 1, (3, "0/"), (4, "0/"), (4, "0/")),
-        ("pp5 loss", 0, (4, "0/"), None, (4, "0/")),
+        ("pp5 loss", 0, (3, "0/"), None, (4, "0/")),
     ],
 )
 def test_norm_mtp_and_end(

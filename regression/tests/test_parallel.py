@@ -64,6 +64,7 @@ def test_layout_gives_the_virtual_stages() -> None:
     layout = Parallel.parse("pp2 E(tt|)*2tt|mL")
     assert layout.layout_stages == ["Ett", "tt", "tt", "mL"]
     assert layout.vpp == 2
+    assert str(layout) == "pp2 E(tt|)*2tt|mL"
     assert layout == Parallel(pp=2, vpp=2, layout="E(tt|)*2tt|mL")
     assert Parallel(pp=2, layout="Et*3|t*2mL").layout_stages == ["Ettt", "ttmL"]
 

@@ -2,8 +2,9 @@
 
     python -m mtp_regression.maintenance patched-grid [FOLDER]
 
-Text-only and vision-language, dense and MoE, grouped and sequential experts, one and two MTP layers. A report
-a part goes into FOLDER (`reports/`). Dense models take the layouts without expert parallelism.
+Text-only and vision-language, dense and MoE, grouped and sequential experts, one and two MTP layers; some
+also through unequal pipelines. A report a part goes into FOLDER (`reports/`). Dense models take the layouts
+without expert parallelism.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from mtp_fixtures import CheckpointSpec, preset
 from mtp_regression.ranks.parallel import DENSE_GRID, GRID, Parallel
 from mtp_regression.roundtrip.request import Request
 from mtp_regression.roundtrip.run import round_trips
-from mtp_regression.scenarios import Use
+from mtp_regression.scenarios import PIPELINES, Use
 
 _TEXT, _TWO = {"text_only": True}, {"mtp_layers": 2}
 _MOE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
@@ -37,6 +38,11 @@ _DENSE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "dense-tied": ("qwen3.5-0.8b", {}),
     "text-dense-tied-2-layers": ("qwen3.5-0.8b", _TEXT | _TWO),
 }
+_PIPELINED: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "per-expert": ("qwen3.5-35b-a3b", {}),
+    "text-packed": ("qwen3.6-35b-a3b", _TEXT),
+    "dense-tied": ("qwen3.5-0.8b", {}),
+}
 
 
 @dataclass(frozen=True)
@@ -45,14 +51,16 @@ class _Part:
 
     name: str
     checkpoints: Mapping[str, tuple[str, Mapping[str, Any]]]
+    parallels: Sequence[Parallel]
     use: Use = Use.PLAIN
 
-    @property
-    def parallels(self) -> Sequence[Parallel]:
-        return GRID if self.checkpoints is _MOE else DENSE_GRID
 
-
-PARTS = (_Part("moe", _MOE), _Part("dense", _DENSE), _Part("sequential", _MOE, Use.SEQUENTIAL))
+PARTS = (
+    _Part("moe", _MOE, GRID),
+    _Part("dense", _DENSE, DENSE_GRID),
+    _Part("sequential", _MOE, GRID, Use.SEQUENTIAL),
+    _Part("pipelines", _PIPELINED, tuple(PIPELINES)),
+)
 
 
 def main(folder: Path) -> int:

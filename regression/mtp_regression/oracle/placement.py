@@ -89,11 +89,10 @@ class Placement:
     def final_norm(self) -> str | None:
         """Name prefix of the model chunk that has the decoder's final norm; None if it is not on the rank.
 
-        It is in the stage of the last decoder layer if the model has MTP layers, else in the last stage
-        (`megatron.core.transformer.transformer_block.TransformerBlock.has_final_layernorm_in_this_stage`).
+        It is in the stage of the last decoder layer, as in every model whose number of MTP layers is given, 0
+        too (`megatron.core.transformer.transformer_block.TransformerBlock.
+        has_final_layernorm_in_this_stage`).
         """
-        if not self.text.mtp_num_hidden_layers:
-            return self.last
         counts = self._layer_counts
         return self._prefix_of(max(stage for stage, count in enumerate(counts) if count))
 

@@ -24,7 +24,8 @@ _HEAD = """# What each release carries
 `nox -s cases` takes these checkpoints through Megatron-Bridge and back, as it is and with `mtp_bridge_patch`
 applied, and fails if any outcome is another than this page's
 (`regression/mtp_regression/maintenance/cases/known/`): also where a release has become better. MoE is the
-tiny Qwen3.5 or 3.6 35B-A3B on tp2 ep2, dense is 27B on tp2, tied embeddings are 0.8B.
+tiny Qwen3.5 or 3.6 35B-A3B on tp2 ep2, dense is 27B on tp2, tied embeddings are 0.8B. A row "parallel" names
+its layout; it is of 3.6 35B-A3B if it names no model.
 
 "Findings" are those of [findings.md](findings.md): what upstream does wrong, in which releases, and why.
 A cell is the verdict of the [round trip](report.md) (native / stream / saved, once if all three agree). "6
@@ -54,7 +55,8 @@ def _table(known: Known) -> Iterator[str]:
             for column in (UPSTREAM, PATCHED)
         ]
         findings = ", ".join(map(str, scenario.findings))
-        yield f"| {scenario.name} | {findings} | {' | '.join(cells)} |"
+        name = scenario.name.replace("|", r"\|")
+        yield f"| {name} | {findings} | {' | '.join(cells)} |"
 
 
 def _others(known: Known) -> Iterator[str]:
