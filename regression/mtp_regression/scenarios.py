@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -13,6 +13,7 @@ from mtp_fixtures import CheckpointSpec, ExpertLayout, preset
 from mtp_fixtures.faults.write import write_faulty
 from mtp_regression.comparison.verdicts import Verdict
 from mtp_regression.ranks.parallel import Parallel
+from mtp_regression.stages.case import CHECKS, Stage
 
 _TP2, _TP2_EP2 = Parallel(tp=2), Parallel(tp=2, ep=2)
 _ADAPTERS = "mtp_regression.adapters."
@@ -51,6 +52,7 @@ class Scenario:
         use: How the bridge is used.
         fault: A fault of the checkpoint, which is to be refused before anything is loaded.
         findings: What upstream does wrong with it, by number in `docs/findings.md`, which has the releases.
+        stages: What is looked at.
         since: First release whose Megatron-Core builds such a model; before, it refuses, patched or not.
     """
 
@@ -61,6 +63,7 @@ class Scenario:
     parallel: Parallel = _TP2_EP2
     use: Use = Use.PLAIN
     fault: str | None = None
+    stages: Sequence[Stage] = (Stage.NATIVE, Stage.STREAM, Stage.SAVED)
     since: str = ""
 
     def wanted(self, release: str) -> Verdict:
@@ -141,6 +144,10 @@ SCENARIOS = (
     Scenario("parallel pp3 Ett|tt|mmL, 2 MTP layers", _Q36, (2, 10, 19), _TWO, _pp3("Ett|tt|mmL")),
     Scenario("parallel pp3 Ett|ttm|L, tied embeddings", _Q08, (9, 14, 19), parallel=_pp3("Ett|ttm|L")),
     Scenario("parallel pp3 Ett|tt|mL, text-only dense", _Q27, (18, 19), _TEXT, _pp3("Ett|tt|mL")),
+    Scenario("all stages, MTP per expert", _Q35, (9, 17, 21, 22), stages=CHECKS),
+    Scenario("all stages, MTP packed", _Q36, (17, 21), stages=CHECKS),
+    Scenario("all stages, FP8 MoE", _Q36 + "-fp8", (5,), stages=CHECKS),
+    Scenario("all stages, tied embeddings", _Q08, (9, 14, 21), parallel=_TP2, stages=CHECKS),
     Scenario("fault: both layouts", _Q36, (7,), fault="both-layouts"),
     Scenario("fault: half a packed pair", _Q36, (7,), fault="half-packed"),
     Scenario("fault: an expert missing", _Q35, (6,), fault="expert-missing"),

@@ -26,11 +26,10 @@ from mtp_regression.roundtrip.evidence import Crash
 from mtp_regression.roundtrip.judge import Record, judge
 from mtp_regression.roundtrip.launch import StartedRanks, run_case
 from mtp_regression.scenarios import SCENARIOS, Scenario
-from mtp_regression.stages.case import Case, Stage
+from mtp_regression.stages.case import Case
 
 KNOWN = Path(__file__).with_name("known")
 UPSTREAM, PATCHED = "upstream", "patched"
-_STAGES = (Stage.NATIVE, Stage.STREAM, Stage.SAVED)
 _FINDINGS = {scenario.name: scenario.findings for scenario in SCENARIOS}
 
 Row = dict[str, dict[str, str]]
@@ -81,7 +80,7 @@ def _run(scenarios: Sequence[Scenario]) -> Iterator[tuple[str, Row]]:
             row: Row = {}
             for column in (UPSTREAM, PATCHED):
                 case = Case(scenario.use.adapter(patched=column == PATCHED), checkpoint, scenario.parallel)
-                evidence = run_case(case, launch, Path(scratch, "logs"), _STAGES)
+                evidence = run_case(case, launch, Path(scratch, "logs"), scenario.stages)
                 row[column] = outcome(judge(case, evidence, declared))
             console.print(f"{scenario.name}: {row[UPSTREAM]['outcome']}; patched {row[PATCHED]['outcome']}")
             yield scenario.name, row
