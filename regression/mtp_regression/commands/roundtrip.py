@@ -35,7 +35,9 @@ def roundtrip(
     ] = None,
     parallel: Annotated[
         list[str] | None,
-        typer.Option(help="A parallel layout, like 'tp2 ep2'; may be repeated.", show_default="a grid"),
+        typer.Option(
+            help="A layout, like 'tp2 ep2' or 'pp2 Et|tttmL'; may be repeated.", show_default="a grid"
+        ),
     ] = None,
     adapter: Annotated[
         str, typer.Option(help="The bridge, as package.module:Class; found in the working folder as well.")
