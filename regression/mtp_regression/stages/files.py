@@ -24,9 +24,10 @@ _MODE = "*.safetensors: mode"
 
 def files(loaded: Loaded) -> Outcome:
     """Save the model twice; on the first rank compare the folder with the checkpoint's and with the other."""
-    first, second = loaded.folder / "files", loaded.folder / "files-again"
-    loaded.bridge.save(first)
-    loaded.barrier()
+    first, second = loaded.folder / "saved", loaded.folder / "saved-again"
+    if not loaded.gather(first.exists())[0]:  # by the stage before
+        loaded.bridge.save(first)
+        loaded.barrier()
     if loaded.case.generated is None:  # no second copy of a checkpoint that is on no disk
         loaded.bridge.save(second)
         loaded.barrier()

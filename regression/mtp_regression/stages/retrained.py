@@ -25,8 +25,7 @@ def retrained(loaded: Loaded) -> Outcome:
     """
     loaded.changed()
     if loaded.case.generated is not None and loaded.world.rank == 0:  # one copy on disk at a time
-        for name in ("saved", "files"):
-            shutil.rmtree(loaded.folder / name, ignore_errors=True)
+        shutil.rmtree(loaded.folder / "saved", ignore_errors=True)
     knows = has_oracle(loaded)
     other = Moved(loaded.source) if knows else SignFlipped(loaded.source)
     retrain = partial(_fill, other=other) if knows else _flip

@@ -6,6 +6,7 @@ name, each in a process of its own, so nothing needs to be put back.
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -207,13 +208,21 @@ class ParameterSaboteur(MegatronBridge):
         self.exchange()
 
     def stream(self) -> Iterator[tuple[str, Any]]:
-        self.exchange()
-        yield from super().stream()
-        self.exchange()
+        with self.exchanged():  # the bridge yields views of parameters
+            yield from ((name, tensor.clone()) for name, tensor in super().stream())
 
     def save(self, folder: Path, **options: Any) -> None:
+        with self.exchanged():
+            super().save(folder, **options)
+
+    @contextmanager
+    def exchanged(self) -> Iterator[None]:
+        """Exchange them back, until an export has ended or is left."""
         self.exchange()
-        super().save(folder, **options)
+        try:
+            yield
+        finally:
+            self.exchange()
 
     def exchange(self) -> None:
         held = dict(self.parameters())
