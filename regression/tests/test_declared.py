@@ -1,6 +1,7 @@
 """Declared exceptions: counted where they happen, an error where they do not."""
 
 from dataclasses import replace
+from fnmatch import fnmatchcase
 
 import ml_dtypes
 import numpy as np
@@ -96,4 +97,19 @@ def test_no_shipped_exception_touches_mtp() -> None:
     shipped = declared_exceptions()
     assert shipped
     for entry in shipped:
-        assert "linear_attn" in entry.tensor, "MTP layers attend in full: they have no linear_attn tensor"
+        if entry.stages == ["files"]:
+            assert not fnmatchcase("config.json: text_config.mtp_num_hidden_layers", entry.tensor)
+        else:
+            assert "linear_attn" in entry.tensor, "MTP layers attend in full: they have no linear_attn tensor"
+
+
+def test_what_is_not_strict_covers_its_verdict_and_is_never_stale() -> None:
+    may = replace(
+        A_LOG, stages=["files"], tensor="tokenizer.json: *", verdict=Verdict.WRONG, when="", strict=False
+    )
+    lost, other = (
+        Finding("tokenizer.json: decoder", verdict) for verdict in (Verdict.WRONG, Verdict.MISSING)
+    )
+    held = sort_findings([lost, other], {}, [may])
+    assert (held.declared, held.undeclared, held.stale) == ((lost,), (other,), ())
+    assert sort_findings([], {}, [may]).stale == ()

@@ -32,7 +32,7 @@ def install(module: ModuleType) -> Callable[[], None]:
 
     @functools.wraps(upstream)
     def mtp_block_spec(config: Any, vp_stage: int | None = None) -> Any:
-        layer = _last_with_full_attention(config)
+        layer = _last_with_full_attention(config) if _is_hybrid(config) else None
         if layer is None:
             return upstream(config, vp_stage=vp_stage)
         from megatron.core.models.gpt.gpt_layer_specs import get_gpt_mtp_block_spec
@@ -44,10 +44,13 @@ def install(module: ModuleType) -> Callable[[], None]:
     return undo.close
 
 
+def _is_hybrid(config: Any) -> bool:
+    """Whether a model has GDN layers and MTP: those of this family, and Qwen3-Next, which fails alike."""
+    return getattr(config, "experimental_attention_variant", None) == _LINEAR and bool(config.mtp_num_layers)
+
+
 def _last_with_full_attention(config: Any) -> Any:
-    """Return the specification of the decoder's last layer with full attention; None for upstream's way."""
-    if getattr(config, "experimental_attention_variant", None) != _LINEAR or not config.mtp_num_layers:
-        return None
+    """Return the specification of the decoder's last layer with full attention; None if it has none."""
     from megatron.core.models.gpt.experimental_attention_variant_module_specs import (
         get_linear_attention_pattern,
         get_transformer_block_with_experimental_attention_variant_spec,
