@@ -114,9 +114,9 @@ def sort_findings(
     for exception in exceptions:
         if not exception.strict:
             covered |= {
-                (name, verdict)
-                for name, verdict in verdicts.items()
-                if verdict is exception.verdict and fnmatchcase(name, exception.tensor)
+                (found.tensor, found.verdict)
+                for found in findings
+                if found.verdict is exception.verdict and fnmatchcase(found.tensor, exception.tensor)
             }
             continue
         matching = [name for name in sorted(source) if exception.covers(name, source[name])]
