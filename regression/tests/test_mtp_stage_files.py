@@ -24,7 +24,7 @@ INDEX = "model.safetensors.index.json"
         ("SavesAnotherEpsilon", "config.json: text_config.rms_norm_eps", "wrong", "1e-05 instead of 1e-06"),
         ("LosesTheTokenizer", "tokenizer.json", "missing", "the file is lost"),
         ("LosesTheChatTemplate", "chat_template.jinja", "wrong", "another content"),
-        ("WritesAnotherSize", f"{INDEX}: metadata.total_size", "wrong", " instead of "),
+        ("WritesAnotherSize", INDEX, "wrong", "bytes of tensors, there are "),
         (
             "LeavesAnOldShard",
             "model-of-yesterday.safetensors",
