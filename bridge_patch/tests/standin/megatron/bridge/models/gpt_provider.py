@@ -1,7 +1,9 @@
 """Stands in for ``megatron.bridge.models.gpt_provider``."""
 
+from typing import Any
 
-def mtp_block_spec(config, vp_stage=None):
+
+def mtp_block_spec(config: Any, vp_stage: int | None = None) -> Any:
     """Make MTP layers like the stage's last decoder layer; as upstream, but for the error's text."""
     if not config.mtp_num_layers:
         return None
