@@ -53,7 +53,7 @@ def roundtrip(
         typer.Option("--stage", help="What to check; may be repeated.", show_default="all"),
     ] = None,
     time_limit: Annotated[
-        float | None, typer.Option(help="Seconds a case may take.", show_default="120; 3600 at real scale")
+        float | None, typer.Option(help="Seconds a case may take.", show_default="300; 3600 at real scale")
     ] = None,
     report_path: Annotated[Path, typer.Option("--report", help="Where the JSON report goes.")] = Path(
         "reports/roundtrip.json"

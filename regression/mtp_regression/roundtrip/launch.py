@@ -120,7 +120,7 @@ class StartedRanks:
         device: Where the ranks keep their tensors.
     """
 
-    time_limit: float = 120.0
+    time_limit: float = 300.0
     device: Device = Device.CPU
 
     def warm(self, adapter: str) -> tuple[float, frozenset[str]]:

@@ -42,7 +42,7 @@ class Request:
         stages: What to take after the load; none takes all that adapter and checkpoints allow.
         adapter: See `adapters.protocol.find`.
         device: Where the ranks keep their tensors.
-        time_limit: Seconds a case may take; None takes 120, and 3600 with published dimensions.
+        time_limit: Seconds a case may take; None takes 300, and 3600 with published dimensions.
         report_path: Where the JSON report goes; the ranks' logs go beside it.
         compare_path: An earlier report, whose verdicts those of the same cells must equal.
         keep: Whether to keep the folders that the bridge saves, beside the report.
@@ -126,7 +126,7 @@ class Request:
     def case_seconds(self) -> float:
         """Seconds that a case may take."""
         real = any(spec.scale is Scale.REAL for spec in self.generated.values())
-        return self.time_limit or (3600.0 if real else 120.0)
+        return self.time_limit or (3600.0 if real else 300.0)
 
     def _fits(self, parallel: Parallel, world: World | None) -> bool:
         if world is not None:
