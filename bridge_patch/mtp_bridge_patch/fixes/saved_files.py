@@ -29,10 +29,10 @@ _FILES = {
         *("tokenizer*", "vocab.*", "merges.txt", "added_tokens.json", "special_tokens_map.json"),
         "chat_template*",
     ),
-    "processor": ("*processor_config.json",),
+    "processor image_processor": ("*processor_config.json",),
     "generation_config": ("generation_config.json",),
 }
-"""The files that hold nothing but one of what upstream calls artifacts."""
+"""The files that hold nothing but some of what upstream calls artifacts."""
 
 
 def _save_artifacts(call: Save, proceed: Callable[[], Any]) -> Any:
@@ -46,8 +46,8 @@ def _save_artifacts(call: Save, proceed: Callable[[], Any]) -> Any:
     for artifact in (*pretrained.ARTIFACTS, *pretrained.OPTIONAL_ARTIFACTS):
         if f"_{artifact}" not in before:  # saving has loaded it; the next save is to find it as this one did
             vars(pretrained).pop(f"_{artifact}", None)
-    for artifact, patterns in _FILES.items():
-        if not _may_have_changed(before.get(f"_{artifact}"), source):
+    for artifacts, patterns in _FILES.items():
+        if not any(_may_have_changed(before.get(f"_{artifact}"), source) for artifact in artifacts.split()):
             _copy(pretrained, source, Path(call.arguments["save_directory"]), patterns)
     return result
 
@@ -73,6 +73,8 @@ def _copy(pretrained: Any, source: Any, target: Path, patterns: Sequence[str]) -
         if "revision" in inspect.signature(pretrained._copy_custom_modeling_files).parameters:
             options["revision"] = pretrained.init_kwargs.get("revision")
         pretrained._copy_custom_modeling_files(source, target, list(patterns), **options)
+        return
+    if folder.samefile(target):  # there is nothing else to copy from
         return
     for written in _matching(target, patterns):
         written.unlink()

@@ -67,8 +67,9 @@ def round_trips(request: Request, console: Console) -> dict[str, Any] | None:
             return None
         found: list[Record] = []
         report: dict[str, Any] = {}
+        declared = declared_exceptions()
         for number, (case, evidence, seconds) in enumerate(_timed(run, cases, console), 1):
-            records = judge(case, evidence, declared_exceptions())
+            records = judge(case, evidence, declared)
             found += records
             summary = cell_text(records).replace("\n", ", ")
             console.print(f"{case.name}, {case.parallel}: {summary}", highlight=False)
