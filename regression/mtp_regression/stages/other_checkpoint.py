@@ -24,8 +24,8 @@ from mtp_checkpoint.layouts.stored_experts import split_packed, stored_experts
 from mtp_regression.comparison.tensors import DTYPES, RawTensor, Tensors
 
 
-class Moved(Mapping[str, RawTensor]):
-    """A checkpoint's tensors with their values in other places; each is made when it is asked for."""
+class _Changed(Mapping[str, RawTensor]):
+    """A checkpoint's tensors, changed; each is made when it is asked for."""
 
     def __init__(self, source: Tensors) -> None:
         self._source = source
@@ -35,6 +35,10 @@ class Moved(Mapping[str, RawTensor]):
 
     def __len__(self) -> int:
         return len(self._source)
+
+
+class Moved(_Changed):
+    """A checkpoint's tensors with their values in other places."""
 
     def __getitem__(self, name: str) -> RawTensor:
         tensor = self._source[name]
@@ -53,20 +57,11 @@ def _moved(tensor: RawTensor) -> NDArray[np.uint8]:
     return moved.reshape(-1).view(np.uint8)
 
 
-class SignFlipped(Mapping[str, RawTensor]):
+class SignFlipped(_Changed):
     """A checkpoint's tensors with the sign bit of every matrix's elements flipped, those of scales apart.
 
     Matrices are the tensors of two dimensions and more.
     """
-
-    def __init__(self, source: Tensors) -> None:
-        self._source = source
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._source)
-
-    def __len__(self) -> int:
-        return len(self._source)
 
     def __getitem__(self, name: str) -> RawTensor:
         tensor = self._source[name]
