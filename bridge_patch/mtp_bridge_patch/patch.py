@@ -9,6 +9,7 @@ from types import ModuleType
 from mtp_bridge_patch.errors import UnsupportedRelease
 from mtp_bridge_patch.fix import Fix, Install, Need
 from mtp_bridge_patch.fixes import (
+    checkpoint_pipeline,
     contiguous_save,
     expert_mappings,
     expert_numbers,
@@ -40,6 +41,7 @@ FIXES: tuple[Fix, ...] = (
     stored_dtypes.FIX,
     strict_load.FIX,
     saved_files.FIX,
+    checkpoint_pipeline.FIX,
     fp8.FIX,
     export.FIX,
 )

@@ -13,6 +13,7 @@ IDS = (
     "dtype-preserving-export",
     "strict-load",
     "saved-files",
+    "checkpoint-pipeline",
     "fp8-per-expert",
     "config-only-export",
 )

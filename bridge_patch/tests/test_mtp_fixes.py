@@ -40,6 +40,7 @@ OTHERS = {
     "checkpointing._load_base_checkpoint",
     "config.ConfigContainer.to_yaml",
     "gpt_provider.mtp_block_spec",
+    "model_load_save.load_megatron_model",
     "model_load_save.load_model_config",
 }
 VISION_LANGUAGE = ("qwen35_vl_bridge.Qwen35VLBridge", "qwen35_vl_bridge.Qwen35VLMoEBridge")

@@ -30,6 +30,7 @@ TABLE: dict[str, tuple[tuple[str, ...], str | None]] = {
     "dtype-preserving-export": (KNOWN, None),
     "strict-load": (KNOWN, None),
     "saved-files": (KNOWN, None),
+    "checkpoint-pipeline": (KNOWN, None),
     "fp8-per-expert": (KNOWN, None),
     "config-only-export": (KNOWN, None),
 }

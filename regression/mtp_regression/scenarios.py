@@ -13,9 +13,11 @@ from mtp_fixtures import CheckpointSpec, ExpertLayout, preset
 from mtp_fixtures.faults.write import write_faulty
 from mtp_regression.comparison.verdicts import Verdict
 from mtp_regression.ranks.parallel import Parallel
-from mtp_regression.stages.case import CHECKS, Stage
+from mtp_regression.ranks.resharding import RESHARDINGS, Resharding
+from mtp_regression.stages.case import CHECKS, Stage, stages_of
 
 _TP2, _TP2_EP2 = Parallel(tp=2), Parallel(tp=2, ep=2)
+_EP2_TO_TP2 = RESHARDINGS[0]
 _ADAPTERS = "mtp_regression.adapters."
 
 
@@ -48,7 +50,7 @@ class Scenario:
         name: What the table calls it.
         preset: Name of the checkpoint's preset.
         options: Options of its `CheckpointSpec`.
-        parallel: The parallel layout.
+        parallel: The parallel layout, or the two for a Megatron checkpoint.
         use: How the bridge is used.
         fault: A fault of the checkpoint, which is to be refused before anything is loaded.
         findings: What upstream does wrong with it, by number in `docs/findings.md`, which has the releases.
@@ -60,7 +62,7 @@ class Scenario:
     preset: str
     findings: tuple[int, ...]
     options: Mapping[str, Any] = field(default_factory=dict)
-    parallel: Parallel = _TP2_EP2
+    parallel: Parallel | Resharding = _TP2_EP2
     use: Use = Use.PLAIN
     fault: str | None = None
     stages: Sequence[Stage] = (Stage.NATIVE, Stage.STREAM, Stage.SAVED)
@@ -144,10 +146,25 @@ SCENARIOS = (
     Scenario("parallel pp3 Ett|tt|mmL, 2 MTP layers", _Q36, (2, 10, 19), _TWO, _pp3("Ett|tt|mmL")),
     Scenario("parallel pp3 Ett|ttm|L, tied embeddings", _Q08, (9, 14, 19), parallel=_pp3("Ett|ttm|L")),
     Scenario("parallel pp3 Ett|tt|mL, text-only dense", _Q27, (18, 19), _TEXT, _pp3("Ett|tt|mL")),
-    Scenario("all stages, MTP per expert", _Q35, (9, 17, 21, 22), stages=CHECKS),
-    Scenario("all stages, MTP packed", _Q36, (17, 21), stages=CHECKS),
-    Scenario("all stages, FP8 MoE", _Q36 + "-fp8", (5,), stages=CHECKS),
-    Scenario("all stages, tied embeddings", _Q08, (9, 14, 21), parallel=_TP2, stages=CHECKS),
+    *(
+        Scenario(f"resharded {pair}", _Q36, (), parallel=pair, stages=(Stage.RESHARDED,))
+        for pair in RESHARDINGS
+    ),
+    Scenario(
+        "resharded ep2 to tp2, MTP per expert", _Q35, (9,), parallel=_EP2_TO_TP2, stages=(Stage.RESHARDED,)
+    ),
+    Scenario(
+        "resharded ep2 to tp2, by the config alone",
+        _Q35,
+        (3, 9),
+        parallel=_EP2_TO_TP2,
+        use=Use.CONFIG_ONLY,
+        stages=(Stage.RESHARDED,),
+    ),
+    Scenario("all stages, MTP per expert", _Q35, (9, 17, 21, 22), stages=stages_of(_TP2, CHECKS)),
+    Scenario("all stages, MTP packed", _Q36, (17, 21), stages=stages_of(_TP2, CHECKS)),
+    Scenario("all stages, FP8 MoE", _Q36 + "-fp8", (5,), stages=stages_of(_TP2, CHECKS)),
+    Scenario("all stages, tied embeddings", _Q08, (9, 14, 21), parallel=_TP2, stages=stages_of(_TP2, CHECKS)),
     Scenario("fault: both layouts", _Q36, (7,), fault="both-layouts"),
     Scenario("fault: half a packed pair", _Q36, (7,), fault="half-packed"),
     Scenario("fault: an expert missing", _Q35, (6,), fault="expert-missing"),

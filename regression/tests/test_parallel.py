@@ -3,6 +3,7 @@
 import pytest
 
 from mtp_regression.ranks.parallel import GRID, Parallel
+from mtp_regression.ranks.resharding import RESHARDINGS, Resharding, read_layout
 
 
 @pytest.mark.parametrize(
@@ -78,3 +79,38 @@ def test_grid_is_what_the_main_job_promises() -> None:
         Parallel(pp=2, vpp=2),
     )
     assert set(promised) <= set(GRID)
+
+
+@pytest.mark.parametrize(
+    ("text", "before", "after"),
+    [
+        ("ep2 to tp2", "ep2", "tp2"),
+        ("tp1 to ep4", "tp1 ranks4", "ep4"),
+        ("ep4 to tp2", "ep4", "tp2 ranks4"),
+        ("pp3 to ep2", "pp3 ranks6", "ep2 ranks6"),
+        ("pp2 Et|tttmL to tp1", "pp2 Et|tttmL", "tp1 ranks2"),
+        ("tp1 ranks2 to ep2 ranks4", "tp1 ranks4", "ep2 ranks4"),
+    ],
+)
+def test_two_layouts_have_the_same_ranks(text: str, before: str, after: str) -> None:
+    pair = read_layout(text)
+    assert isinstance(pair, Resharding)
+    assert (pair.before, pair.after) == (Parallel.parse(before), Parallel.parse(after))
+    assert read_layout(str(pair)) == pair
+    assert pair.ranks == pair.before.ranks == pair.after.ranks
+
+
+@pytest.mark.parametrize("text", ["ep2 to", "to ep2", "ep2 to tp2 to pp2", "ep2 to xp2"])
+def test_malformed_pair_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="not a parallel layout"):
+        read_layout(text)
+
+
+def test_pairs_take_every_axis_to_another() -> None:
+    axes = ("tp", "pp", "vpp", "ep", "etp", "layout")
+    one = Parallel()
+    for axis in axes:
+        assert any(getattr(pair.before, axis) != getattr(one, axis) for pair in RESHARDINGS), axis
+    assert len({str(pair) for pair in RESHARDINGS}) == len(RESHARDINGS) >= 8
+    assert any(pair.before == Parallel(ranks=pair.ranks) for pair in RESHARDINGS), "one rank to many"
+    assert any(pair.after == Parallel(ranks=pair.ranks) for pair in RESHARDINGS), "many ranks to one"

@@ -17,7 +17,7 @@ import transformers  # noqa: F401 - before cuda_on_cpu is used, see there
 
 import mtp_bridge_patch
 from mtp_regression.megatron import te_standin
-from mtp_regression.megatron.cpu import cuda_on_cpu
+from mtp_regression.megatron.cpu import checkpointing_on_cpu, cuda_on_cpu
 from mtp_regression.ranks.parallel import Coordinates, Parallel
 
 te_standin.install()
@@ -81,6 +81,25 @@ class MegatronBridge:
         self._auto = AutoBridge.from_hf_pretrained(str(checkpoint), torch_dtype=torch.bfloat16)
         with cuda_on_cpu():
             self._auto.load_hf_weights(self._chunks)
+
+    def save_megatron(self, folder: Path) -> None:
+        """Save through `save_megatron_model`."""
+        with checkpointing_on_cpu():
+            self._auto.save_megatron_model(self._chunks, str(folder))
+
+    def load_megatron(self, folder: Path, checkpoint: Path, parallel: Parallel) -> None:
+        """Load through `load_megatron_model`, which builds the model by the checkpoint's own config."""
+        self._auto = self.bridge_for_export(checkpoint)
+        sizes, cut = megatron_model.sizes_and_cut(parallel)
+        parallel_state.initialize_model_parallel(**sizes)
+        with checkpointing_on_cpu(), megatron_model.nan_where_uninitialized():
+            self._chunks = self._auto.load_megatron_model(
+                str(folder), mp_overrides=sizes | cut, wrap_with_ddp=False
+            )
+
+    def bridge_for_export(self, checkpoint: Path) -> Any:
+        """Make the `AutoBridge` that exports; a variant makes another."""
+        return AutoBridge.from_hf_pretrained(str(checkpoint), torch_dtype=torch.bfloat16)
 
     def configure(self, provider: Any) -> None:
         """Change the model that is to be built; a variant of the adapter does."""

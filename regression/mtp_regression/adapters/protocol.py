@@ -102,6 +102,22 @@ class MayHave(Protocol):
                 exported from here on is to be in the layout of this one.
         """
 
+    def save_megatron(self, folder: Path) -> None:
+        """Save the model as Megatron's own checkpoint, from which another layout can load it.
+
+        Args:
+            folder: The same for all ranks; it does not exist.
+        """
+
+    def load_megatron(self, folder: Path, checkpoint: Path, parallel: Parallel) -> None:
+        """Build the model and load it from Megatron's checkpoint; called instead of `load`.
+
+        Args:
+            folder: What `save_megatron` has written, of another object, in another layout.
+            checkpoint: What that object had loaded; exports are to have its format.
+            parallel: The layout in which to build the model.
+        """
+
     def read_from(self, tensor_of: Callable[[str], Any]) -> None:
         """Take the tensors of the checkpoint that is loaded next from here; they are on no disk.
 

@@ -28,10 +28,14 @@ class ConfigOnly(MegatronBridge):
 
     def load(self, checkpoint: Path, parallel: Parallel) -> None:
         """Load the checkpoint, then forget it."""
+        super().load(checkpoint, parallel)
+        self._auto = self.bridge_for_export(checkpoint)
+
+    def bridge_for_export(self, checkpoint: Path) -> Any:
+        """Make it of the config alone."""
         from megatron.bridge import AutoBridge  # once the stand-in for TransformerEngine is in its place
 
-        super().load(checkpoint, parallel)
-        self._auto = AutoBridge.from_hf_config(AutoConfig.from_pretrained(str(checkpoint)))
+        return AutoBridge.from_hf_config(AutoConfig.from_pretrained(str(checkpoint)))
 
 
 class ExportOnDevice(MegatronBridge):

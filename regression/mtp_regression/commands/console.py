@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from mtp_regression.ranks.parallel import Parallel
+from mtp_regression.ranks.resharding import Resharding, read_layout
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -33,8 +34,16 @@ def fail(message: str) -> NoReturn:
 
 def read_parallel(text: str, option: str = "--parallel") -> Parallel:
     """Read a parallel layout of the command line; another text is an error of it, with exit code 2."""
+    layout = read_layouts(text, option)
+    if isinstance(layout, Resharding):
+        raise typer.BadParameter(f"one layout, not two: {text!r}", param_hint=option)
+    return layout
+
+
+def read_layouts(text: str, option: str = "--parallel") -> Parallel | Resharding:
+    """Read a parallel layout, or two for a Megatron checkpoint; see `read_parallel`."""
     try:
-        return Parallel.parse(text)
+        return read_layout(text)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=option) from None
 

@@ -12,7 +12,7 @@ import typer
 from mtp_fixtures import PRESETS, CheckpointSpec, Scale, preset
 from mtp_fixtures.model.scaling import with_decoder_layers
 from mtp_regression.adapters import MEGATRON_BRIDGE, PATCHED_MEGATRON_BRIDGE
-from mtp_regression.commands.console import Json, fail, read_parallel, refuse, working_folder_importable
+from mtp_regression.commands.console import Json, fail, read_layouts, refuse, working_folder_importable
 from mtp_regression.ranks.devices import Device
 from mtp_regression.stages.case import Stage
 
@@ -36,7 +36,9 @@ def roundtrip(
     parallel: Annotated[
         list[str] | None,
         typer.Option(
-            help="A layout, like 'tp2 ep2' or 'pp2 Et|tttmL'; may be repeated.", show_default="a grid"
+            help="A layout, like 'tp2 ep2' or 'pp2 Et|tttmL', or two, like 'ep2 to tp2', for a Megatron "
+            "checkpoint; may be repeated.",
+            show_default="a grid",
         ),
     ] = None,
     adapter: Annotated[
@@ -78,7 +80,7 @@ def roundtrip(
     else:
         refuse(context, ["scale", "layers"], "without --preset")
     generated = _specs(presets or (), scale, layers)
-    parallels = [read_parallel(text) for text in parallel or ()]
+    parallels = [read_layouts(text) for text in parallel or ()]
     try:
         from rich.console import Console
 

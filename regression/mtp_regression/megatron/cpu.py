@@ -1,9 +1,10 @@
-"""Lets Megatron-Core build, fill and save modules on a machine without a GPU."""
+"""Lets Megatron-Core build, fill and save modules, and checkpoints, on a machine without a GPU."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from queue import Queue
 from typing import Any
 from unittest import mock
 
@@ -34,6 +35,32 @@ def cuda_on_cpu() -> Iterator[None]:
         for name, answer in answers.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, answer))
         stack.enter_context(_CpuForCuda())
+        yield
+
+
+@contextmanager
+def checkpointing_on_cpu() -> Iterator[None]:
+    """Answer also what Megatron asks of CUDA while it saves and loads its own checkpoints.
+
+    Like `cuda_on_cpu` it does nothing on a machine with a GPU.
+    """
+    if torch.cuda.is_available():
+        yield
+        return
+    from megatron.core.dist_checkpointing.strategies import filesystem_async
+
+    answers: dict[str, Callable[..., object]] = {
+        "get_rng_state": lambda *_args: torch.zeros(16, dtype=torch.uint8),
+        "set_rng_state": lambda *_args: None,
+        "synchronize": lambda *_args: None,
+        "empty_cache": lambda: None,
+    }
+    with ExitStack() as stack:
+        # The writer is a thread of this process: upstream starts an interpreter for a queue to it, 5 seconds.
+        stack.enter_context(mock.patch.object(filesystem_async, "_results_queue", Queue()))
+        for name, answer in answers.items():
+            stack.enter_context(mock.patch.object(torch.cuda, name, answer))
+        stack.enter_context(cuda_on_cpu())
         yield
 
 

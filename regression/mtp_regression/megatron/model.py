@@ -5,13 +5,34 @@ To be imported after TransformerEngine or its stand-in has been (see `te_standin
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from megatron.core import parallel_state
 
 from mtp_regression.ranks.parallel import Coordinates, Parallel
+
+
+def sizes_and_cut(parallel: Parallel) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return a layout's sizes, and how its pipeline is cut, in the words of Megatron-Core's configuration."""
+    sizes = {
+        "tensor_model_parallel_size": parallel.tp,
+        "pipeline_model_parallel_size": parallel.pp,
+        "virtual_pipeline_model_parallel_size": parallel.vpp if parallel.vpp > 1 else None,
+        "expert_model_parallel_size": parallel.ep,
+        "expert_tensor_parallel_size": parallel.etp,
+        "context_parallel_size": parallel.cp,
+    }
+    cut = {
+        "num_layers_in_first_pipeline_stage": parallel.first or None,
+        "num_layers_in_last_pipeline_stage": parallel.last or None,
+        "account_for_embedding_in_pipeline_split": parallel.embedding,
+        "account_for_loss_in_pipeline_split": parallel.loss,
+        "pipeline_model_parallel_layout": parallel.layout or None,
+    }
+    return sizes, cut
 
 
 def provider(
@@ -32,21 +53,7 @@ def provider(
     Returns:
         The provider. Its `provide_distributed_model` builds the model, with uninitialised parameters.
     """
-    sizes = {
-        "tensor_model_parallel_size": parallel.tp,
-        "pipeline_model_parallel_size": parallel.pp,
-        "virtual_pipeline_model_parallel_size": parallel.vpp if parallel.vpp > 1 else None,
-        "expert_model_parallel_size": parallel.ep,
-        "expert_tensor_parallel_size": parallel.etp,
-        "context_parallel_size": parallel.cp,
-    }
-    cut = {
-        "num_layers_in_first_pipeline_stage": parallel.first or None,
-        "num_layers_in_last_pipeline_stage": parallel.last or None,
-        "account_for_embedding_in_pipeline_split": parallel.embedding,
-        "account_for_loss_in_pipeline_split": parallel.loss,
-        "pipeline_model_parallel_layout": parallel.layout or None,
-    }
+    sizes, cut = sizes_and_cut(parallel)
     made = auto.to_megatron_provider(load_weights=False)
     for name, value in (sizes | cut).items():
         setattr(made, name, value)
@@ -60,6 +67,21 @@ def provider(
     made.finalize()
     parallel_state.initialize_model_parallel(**sizes, create_gloo_process_groups=gloo)
     return made
+
+
+@contextmanager
+def nan_where_uninitialized() -> Iterator[None]:
+    """Fill the memory of tensors that are made without values with NaN."""
+    enabled = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    fill = torch.utils.deterministic.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(enabled, warn_only=warn_only)
+        torch.utils.deterministic.fill_uninitialized_memory = fill
 
 
 def coordinates() -> Coordinates:

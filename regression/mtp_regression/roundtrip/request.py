@@ -17,13 +17,17 @@ from mtp_fixtures import CheckpointSpec, Scale, preset
 from mtp_regression.comparison.tensors import read_folder
 from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.parallel import GRID, Parallel
+from mtp_regression.ranks.resharding import Resharding
 from mtp_regression.ranks.world import World
 from mtp_regression.roundtrip.differences import read_report
 from mtp_regression.roundtrip.room import lack_of_room
-from mtp_regression.stages.case import CHECKS, NEEDS, Stage
+from mtp_regression.stages.case import CHECKS, NEEDS, Stage, stages_of
 
 MAIN_JOB = ("qwen3.5-35b-a3b", "qwen3.6-35b-a3b")
 """Presets whose tiny checkpoints are taken when none is named: MTP experts per expert, and packed."""
+
+
+_TWO_LAYOUTS = f"stage {Stage.RESHARDED} takes two layouts, like 'ep2 to tp2', and the others one"
 
 
 class CannotRunError(RuntimeError):
@@ -38,8 +42,9 @@ class Request:
         checkpoints: Folders; none, and nothing generated, takes a tiny one of each preset in `MAIN_JOB`.
         generated: Checkpoints, by name, that are on no disk, for an adapter that has `read_from`; tensors are
             made when they are loaded or compared.
-        parallels: Parallel layouts; none takes the grid (what of it ranks, GPUs, memory and disk allow).
-        stages: What to take after the load; none takes all that adapter and checkpoints allow.
+        parallels: Parallel layouts, or two for a Megatron checkpoint; none takes the grid (what of it ranks,
+            GPUs, memory and disk allow).
+        stages: What to take after the load; none takes all that adapter, checkpoints and layouts allow.
         adapter: See `adapters.protocol.find`.
         device: Where the ranks keep their tensors.
         time_limit: Seconds a case may take; None takes 300, and 3600 with published dimensions.
@@ -52,7 +57,7 @@ class Request:
     report_path: Path
     checkpoints: Sequence[Path] = ()
     generated: Mapping[str, CheckpointSpec] = field(default_factory=dict)
-    parallels: Sequence[Parallel] = ()
+    parallels: Sequence[Parallel | Resharding] = ()
     stages: Sequence[Stage] = ()
     device: Device = Device.CPU
     time_limit: float | None = None
@@ -74,7 +79,12 @@ class Request:
             raise CannotRunError(
                 f"{self.adapter} has no read_from, by which a checkpoint is loaded that is on no disk"
             )
+        layouts = self.parallels or GRID
         wanted = [stage for stage in CHECKS if stage in (self.stages or CHECKS)]
+        taken = {stage for parallel in layouts for stage in stages_of(parallel, wanted)}
+        if self.stages and (none := [stage for stage in wanted if stage not in taken]):
+            raise CannotRunError(f"no layout takes stage {none[0]}; {_TWO_LAYOUTS}")
+        wanted = [stage for stage in wanted if stage in taken]
         not_run: dict[Stage, str] = {
             stage: f"{self.adapter} has no {NEEDS[stage]}" for stage in wanted if NEEDS.get(stage) in lacks
         }
@@ -82,7 +92,12 @@ class Request:
             not_run[Stage.RELOADED] = "other checkpoints would have to be written to disk"
         if self.stages and not_run:
             raise CannotRunError("; ".join(f"stage {stage}: {reason}" for stage, reason in not_run.items()))
-        return [stage for stage in wanted if stage not in not_run], not_run
+        left = [stage for stage in wanted if stage not in not_run]
+        for parallel in layouts:
+            if not stages_of(parallel, left):
+                reasons = [*not_run.values(), _TWO_LAYOUTS]
+                raise CannotRunError(f"{parallel} has no stage to take: {'; '.join(reasons)}")
+        return left, not_run
 
     def earlier(self) -> dict[str, Any] | None:
         """Read the earlier report, if there is one to compare with, and look at what is asked for.
@@ -99,7 +114,7 @@ class Request:
         except (CheckpointError, ValueError) as error:
             raise CannotRunError(str(error)) from None
 
-    def layouts(self, world: World | None) -> tuple[list[Parallel], list[Parallel]]:
+    def layouts(self, world: World | None) -> tuple[list[Parallel | Resharding], list[Parallel | Resharding]]:
         """Return the parallel layouts that can run, and those that cannot for want of ranks, GPUs or memory.
 
         Args:
@@ -108,7 +123,7 @@ class Request:
         Raises:
             CannotRunError: None can run, or not all that are named.
         """
-        wanted = self.parallels or GRID
+        wanted: Sequence[Parallel | Resharding] = self.parallels or GRID
         lacking = {
             parallel: lack_of_room(self.generated, parallel, self.device, world, self.report_path)
             for parallel in wanted
@@ -128,7 +143,7 @@ class Request:
         real = any(spec.scale is Scale.REAL for spec in self.generated.values())
         return self.time_limit or (3600.0 if real else 300.0)
 
-    def _fits(self, parallel: Parallel, world: World | None) -> bool:
+    def _fits(self, parallel: Parallel | Resharding, world: World | None) -> bool:
         if world is not None:
             return parallel.ranks == world.size
         if not self.device.on_gpu:

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import psutil
@@ -15,6 +15,7 @@ import torch
 from mtp_fixtures import CheckpointSpec
 from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.parallel import Parallel
+from mtp_regression.ranks.resharding import Resharding
 from mtp_regression.ranks.world import World
 
 _WORKING = 6
@@ -61,9 +62,16 @@ def need_of(spec: CheckpointSpec, parallel: Parallel) -> Need:
     return Need(model, max(sizes), packed // parallel.pp, sum(sizes))
 
 
+def _need_of_case(spec: CheckpointSpec, parallel: Parallel | Resharding) -> Need:
+    if isinstance(parallel, Parallel):
+        return need_of(spec, parallel)
+    before, after = need_of(spec, parallel.before), need_of(spec, parallel.after)
+    return replace(before, model=max(before.model, after.model), saved=2 * before.saved)
+
+
 def lack_of_room(
     generated: Mapping[str, CheckpointSpec],
-    parallel: Parallel,
+    parallel: Parallel | Resharding,
     device: Device,
     world: World | None,
     report_path: Path,
@@ -72,7 +80,7 @@ def lack_of_room(
 
     Args:
         generated: The checkpoints, by name.
-        parallel: The parallel layout.
+        parallel: The parallel layout, or the two for a Megatron checkpoint, which then is on disk as well.
         device: Where the ranks keep their tensors.
         world: See `ranks.world.external_world`. Each of such ranks asks for itself.
         report_path: Where the report of the run goes, beside which such ranks save.
@@ -81,7 +89,7 @@ def lack_of_room(
     if world is not None:
         ranks, scratch = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), report_path.absolute().parent
     for name, spec in generated.items():
-        lacking = list(_lacking(need_of(spec, parallel), ranks, device, scratch))
+        lacking = list(_lacking(_need_of_case(spec, parallel), ranks, device, scratch))
         if lacking:
             return f"{name}, {parallel}, needs {', '.join(lacking)}"
     return ""

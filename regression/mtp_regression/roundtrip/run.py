@@ -21,7 +21,7 @@ from mtp_regression.roundtrip.judge import Record, judge, report_of, write_repor
 from mtp_regression.roundtrip.launch import StartedRanks, run_as_rank, run_case, take_in
 from mtp_regression.roundtrip.request import CannotRunError, Request
 from mtp_regression.roundtrip.terminal import cell_text, show
-from mtp_regression.stages.case import Case, Stage
+from mtp_regression.stages.case import Case, Stage, stages_of
 
 _Run = Callable[[Case], Evidence]
 
@@ -117,7 +117,11 @@ def _on_started_ranks(request: Request, console: Console) -> tuple[_Run, float, 
     stages, not_run = request.checks(lacks)
     folder = request.report_path.parent
     keep = folder / "kept" if request.keep else None
-    return lambda case: run_case(case, launch, folder / "logs", stages, keep=keep), import_seconds, not_run
+
+    def run(case: Case) -> Evidence:
+        return run_case(case, launch, folder / "logs", stages_of(case.parallel, stages), keep=keep)
+
+    return run, import_seconds, not_run
 
 
 def _in_world(world: World, request: Request) -> tuple[_Run, float, dict[Stage, str]]:
@@ -140,10 +144,11 @@ def _in_world(world: World, request: Request) -> tuple[_Run, float, dict[Stage, 
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
         start = time.perf_counter()
-        run_as_rank(world, case, stages, folder, time_limit=request.case_seconds)
+        taken = stages_of(case.parallel, stages)
+        run_as_rank(world, case, taken, folder, time_limit=request.case_seconds)
         evidence = Evidence(seconds=time.perf_counter() - start)
         if world.rank == 0:
-            take_in(evidence, folder, (Stage.LOAD, *stages), world.size)
+            take_in(evidence, folder, (Stage.LOAD, *taken), world.size)
             if not request.keep:
                 shutil.rmtree(folder)
         return evidence

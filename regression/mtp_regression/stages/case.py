@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Any
 from mtp_fixtures import CheckpointSpec
 from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.ranks.parallel import Parallel
+from mtp_regression.ranks.resharding import Resharding
 
 
 class Stage(StrEnum):
@@ -24,6 +25,8 @@ class Stage(StrEnum):
         FILES: Compare what is beside the weights, and look at index and modes; save twice.
         RETRAINED: Give every parameter another value, and compare both exports with those.
         RELOADED: Load other checkpoints into the model, and compare both exports with each.
+        RESHARDED: Save the model as Megatron's checkpoint, load that in another layout, and compare what the
+            ranks hold and both exports.
     """
 
     LOAD = "load"
@@ -33,6 +36,7 @@ class Stage(StrEnum):
     FILES = "files"
     RETRAINED = "retrained"
     RELOADED = "reloaded"
+    RESHARDED = "resharded"
 
 
 CHECKS = tuple(stage for stage in Stage if stage is not Stage.LOAD)
@@ -41,8 +45,14 @@ CHECKS = tuple(stage for stage in Stage if stage is not Stage.LOAD)
 NEEDS: Mapping[Stage, str] = {
     Stage.NATIVE: "coordinates",
     Stage.RELOADED: "reload",
+    Stage.RESHARDED: "load_megatron",
 }
 """The method that an adapter may lack and a stage needs."""
+
+
+def stages_of(parallel: Parallel | Resharding, stages: Sequence[Stage]) -> list[Stage]:
+    """Return those of some stages that a case takes: RESHARDED if it has two layouts, the others if one."""
+    return [stage for stage in stages if isinstance(parallel, Resharding) == (stage is Stage.RESHARDED)]
 
 
 @dataclass(frozen=True)
@@ -98,14 +108,14 @@ class Case:
     Attributes:
         adapter: See `adapters.protocol.find`.
         checkpoint: The checkpoint's folder.
-        parallel: The parallel layout.
+        parallel: The parallel layout, or the two for a Megatron checkpoint.
         name: The checkpoint's name, by which the report knows it; empty takes the folder's.
         generated: What makes the tensors, if the files of the folder have headers and no data.
     """
 
     adapter: str
     checkpoint: Path
-    parallel: Parallel
+    parallel: Parallel | Resharding
     name: str = ""
     generated: CheckpointSpec | None = None
 

@@ -57,13 +57,14 @@ def _leave_half_way(loaded: Loaded) -> None:
     loaded.barrier()
 
 
-def streamed(loaded: Loaded, expected: Tensors, before: Tensors) -> list[Finding]:
+def streamed(loaded: Loaded, expected: Tensors, before: Tensors | None = None) -> list[Finding]:
     """Compare a streamed export; called on every rank.
 
     Args:
         loaded: The rank.
         expected: What the model should be, as a checkpoint.
-        before: What it was: a tensor that is still as there is said to be passed through.
+        before: What it was: a tensor that is still as there is said to be passed through; None if it was the
+            same.
 
     Returns:
         What is not as expected.
@@ -81,7 +82,7 @@ def save_and_compare(
         loaded: The rank.
         expected: What the model should be, as a checkpoint.
         folder: Where to save; it does not exist.
-        before: See `streamed`; None if it was the same.
+        before: See `streamed`.
 
     Returns:
         What is not as expected.

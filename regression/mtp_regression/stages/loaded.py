@@ -17,6 +17,8 @@ from mtp_regression.comparison.generated import tensors_of, torch_tensors
 from mtp_regression.comparison.tensors import RawTensor, Tensors
 from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.oracle.check import parameter_finding
+from mtp_regression.ranks.parallel import Parallel
+from mtp_regression.ranks.resharding import Resharding
 from mtp_regression.ranks.world import World
 from mtp_regression.stages.case import Case
 
@@ -31,6 +33,7 @@ class Loaded:
         source: The checkpoint's tensors.
         config: Its `config.json`.
         bridge: The adapter.
+        parallel: The layout that its model has.
     """
 
     def __init__(self, world: World, case: Case, folder: Path) -> None:
@@ -41,7 +44,13 @@ class Loaded:
             (case.checkpoint / "config.json").read_text(encoding="utf-8")
         )
         self.bridge = self._adapter()
+        self.parallel = self._first_parallel
         self._as_loaded = False
+
+    @property
+    def _first_parallel(self) -> Parallel:
+        parallel = self.case.parallel
+        return parallel.before if isinstance(parallel, Resharding) else parallel
 
     def _adapter(self) -> Adapter:
         bridge = find(self.case.adapter)()
@@ -51,8 +60,16 @@ class Loaded:
 
     def load(self) -> None:
         """Load the checkpoint."""
-        self.bridge.load(self.case.checkpoint, self.case.parallel)
+        self.parallel = self._first_parallel
+        self.bridge.load(self.case.checkpoint, self.parallel)
         self._as_loaded = True
+
+    def load_megatron(self, folder: Path, parallel: Parallel) -> None:
+        """Load Megatron's checkpoint, through another adapter, into a new model in another layout."""
+        self.changed()
+        self.bridge.close()
+        self.bridge, self.parallel = self._adapter(), parallel
+        cast(MayHave, self.bridge).load_megatron(folder, self.case.checkpoint, parallel)
 
     def restore(self) -> None:
         """Load the checkpoint into a new model, if a stage has changed the model on any rank.

@@ -14,6 +14,7 @@ from mtp_regression.stages.files import files
 from mtp_regression.stages.loaded import Loaded, peak_gpu_bytes
 from mtp_regression.stages.native import native
 from mtp_regression.stages.reloaded import reloaded
+from mtp_regression.stages.resharded import resharded
 from mtp_regression.stages.retrained import retrained
 from mtp_regression.stages.traces import Failed, leave_about, leave_failed, leave_outcome
 
@@ -34,6 +35,7 @@ _STAGES: Mapping[Stage, Callable[[Loaded], Outcome]] = {
     Stage.FILES: files,
     Stage.RETRAINED: retrained,
     Stage.RELOADED: reloaded,
+    Stage.RESHARDED: resharded,
 }
 
 

@@ -2,17 +2,13 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from logging.handlers import BufferingHandler
 from pathlib import Path
-from queue import Queue
 from typing import Any
-from unittest import mock
-
-import torch
-from megatron_checkpoint import ANSWERS
 
 from mtp_bridge_patch import applied, apply
+from mtp_regression.megatron.cpu import checkpointing_on_cpu
 from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.ranks.world import World
 
@@ -23,7 +19,7 @@ def store(_world: World, checkpoint: str, parallel: str, folder: str, low_memory
 
     bridge = PatchedMegatronBridge()
     bridge.load(Path(checkpoint), Parallel.parse(parallel))
-    with _checkpointing():
+    with checkpointing_on_cpu():
         bridge._auto.save_megatron_model(bridge._chunks, folder, low_memory_save=low_memory)
     bridge.close()
 
@@ -57,7 +53,7 @@ def export(_world: World, config: str, megatron: str, parallel: str, folder: str
     }
     parallel_state.initialize_model_parallel(**overrides)
     auto = AutoBridge.from_hf_config(AutoConfig.from_pretrained(config))
-    with _warnings() as warnings, _checkpointing():
+    with _warnings() as warnings, checkpointing_on_cpu():
         model = auto.load_megatron_model(megatron, mp_overrides=overrides)
         auto.save_hf_pretrained(model, folder, show_progress=False)
         auto.save_megatron_model(model, again)
@@ -103,7 +99,7 @@ def resume(_world: World, config: str, megatron: str, again: str) -> None:
         logger=LoggerConfig(),
         **dict.fromkeys(("train", "ddp", "scheduler", "dataset", "tokenizer", "dist")),
     )
-    with _checkpointing():
+    with checkpointing_on_cpu():
         model = provider.provide_distributed_model(wrap_with_ddp=False, use_cpu_initialization=True)
         load_checkpoint(state, model, None, None)
         save_checkpoint(
@@ -115,22 +111,6 @@ def resume(_world: World, config: str, megatron: str, again: str) -> None:
             callback_manager=None,
         )
     parallel_state.destroy_model_parallel()
-
-
-@contextmanager
-def _checkpointing() -> Iterator[None]:
-    """Answer what Megatron asks of CUDA while it saves and loads."""
-    from megatron.core.dist_checkpointing.strategies import filesystem_async
-
-    from mtp_regression.megatron.cpu import cuda_on_cpu
-
-    with ExitStack() as stack:
-        # The writer is a thread of this process: upstream starts an interpreter for a queue to it, 5 seconds.
-        stack.enter_context(mock.patch.object(filesystem_async, "_results_queue", Queue()))
-        for name, answer in ANSWERS.items():
-            stack.enter_context(mock.patch.object(torch.cuda, name, answer))
-        stack.enter_context(cuda_on_cpu())
-        yield
 
 
 @contextmanager

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch
 from saboteurs import ExportSaboteur, Stream, TooOldError
@@ -111,3 +112,37 @@ class NoOracle(MegatronBridge):
 class PassesThroughWithoutOracle(PassesMtpThrough):
     coordinates = None  # type: ignore[assignment]
     reload = None  # type: ignore[assignment]
+
+
+class SwapsExpertsOfACheckpoint(MegatronBridge):
+    """Gives two MTP experts of a rank each other's weights when it loads a Megatron checkpoint."""
+
+    def load_megatron(self, folder: Path, checkpoint: Path, parallel: Parallel) -> None:
+        super().load_megatron(folder, checkpoint, parallel)
+        held = dict(self.parameters())
+        one, other = (held[f"0/mtp.layers.0.mlp.experts.linear_fc2.weight{number}"] for number in (0, 1))
+        with torch.no_grad():
+            one.data, other.data = other.data.clone(), one.data.clone()
+
+
+class LoadsNoFinalNorm(MegatronBridge):
+    """Loads a Megatron checkpoint but for one parameter, whose memory is as it was made."""
+
+    def load_megatron(self, folder: Path, checkpoint: Path, parallel: Parallel) -> None:
+        from megatron.bridge.training import checkpointing
+
+        def without(model: Any, *args: Any, **kwargs: Any) -> Any:
+            state = upstream(model, *args, **kwargs)
+            for part in state.values():
+                part.pop("language_model.decoder.final_layernorm.weight", None)
+            return state
+
+        upstream = checkpointing._generate_model_state_dict
+        with mock.patch.object(checkpointing, "_generate_model_state_dict", without):
+            super().load_megatron(folder, checkpoint, parallel)
+
+
+class NoMegatronCheckpoint(MegatronBridge):
+    """Knows no Megatron checkpoints."""
+
+    load_megatron = None  # type: ignore[assignment]

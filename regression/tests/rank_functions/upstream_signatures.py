@@ -60,6 +60,7 @@ USED = (
     TEXT + "Qwen35MoEBridge",
     TRAINING + "checkpointing:_load_base_checkpoint",
     TRAINING + "config:ConfigContainer.to_yaml",
+    TRAINING + "model_load_save:load_megatron_model",
     TRAINING + "model_load_save:load_model_config",
 )
 """Module, and name in it, of every function that a fix wraps or calls, and of every class that it makes."""

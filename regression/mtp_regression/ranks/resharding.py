@@ -1,0 +1,70 @@
+"""Two parallel layouts, one after the other, of a Megatron checkpoint."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+from mtp_regression.ranks.parallel import Parallel
+
+_TO = " to "
+
+
+@dataclass(frozen=True)
+class Resharding:
+    """A Megatron checkpoint that is saved in one layout and loaded in another.
+
+    Both have as many ranks as the least common multiple of theirs; what a layout does not need are replicas.
+
+    Attributes:
+        before: In which it is saved.
+        after: In which it is loaded.
+    """
+
+    before: Parallel
+    after: Parallel
+
+    def __post_init__(self) -> None:
+        ranks = math.lcm(self.before.ranks, self.after.ranks)
+        for name in ("before", "after"):
+            object.__setattr__(self, name, replace(getattr(self, name), ranks=ranks))
+
+    @property
+    def ranks(self) -> int:
+        """Number of ranks."""
+        return self.after.ranks
+
+    def __str__(self) -> str:
+        fewest = Resharding(replace(self.before, ranks=0), replace(self.after, ranks=0))
+        if fewest.ranks != self.ranks:
+            return f"{self.before}{_TO}{self.after}"
+        return f"{replace(self.before, ranks=0)}{_TO}{replace(self.after, ranks=0)}"
+
+
+def read_layout(text: str) -> Parallel | Resharding:
+    """Read a parallel layout (see `Parallel.parse`), or two with "to" between them, such as "ep2 to tp2".
+
+    Raises:
+        ValueError: It is neither.
+    """
+    before, to, after = text.partition(_TO)
+    return Resharding(Parallel.parse(before), Parallel.parse(after)) if to else Parallel.parse(before)
+
+
+RESHARDINGS = tuple(
+    Resharding(Parallel.parse(before), Parallel.parse(after))
+    for before, after in (
+        ("ep2", "tp2"),
+        ("tp2 etp2", "ep2"),
+        ("pp2 vpp2", "tp2"),
+        ("pp2", "ep2"),
+        ("ep4", "tp2"),
+        ("tp1", "ep4"),
+        ("tp2 ep2", "tp1"),
+        ("pp2 Et|tttmL", "pp2"),
+        ("pp2 Et|tttmL", "pp4"),
+        ("pp2 Et|tttmL", "tp1"),
+        ("tp1", "pp3 Ett|tt|mL"),
+    )
+)
+"""Pairs of layouts that divide the tiny geometry: from each axis to another, to more ranks and to fewer."""
