@@ -6,8 +6,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
+from mtp_regression.comparison.other_checkpoint import SignFlipped
 from mtp_regression.comparison.tensors import DTYPES, RawTensor
-from mtp_regression.stages.other_checkpoint import SignFlipped
 from mtp_regression.stages.retrained import _flip
 
 

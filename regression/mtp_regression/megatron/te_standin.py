@@ -17,7 +17,8 @@ from typing import Any, NoReturn
 
 import torch
 
-from mtp_regression.megatron.te_modules import PROVIDED, Empty
+from mtp_regression.megatron.te_base import Empty
+from mtp_regression.megatron.te_modules import PROVIDED
 
 PACKAGE = "transformer_engine"
 VERSION = "2.10.0"

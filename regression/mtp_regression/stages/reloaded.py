@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import cast
 
 from mtp_regression.adapters.protocol import MayHave
+from mtp_regression.comparison.other_checkpoint import Moved, in_other_mtp_layout, write_checkpoint
 from mtp_regression.comparison.tensors import Tensors
 from mtp_regression.stages.case import Outcome
 from mtp_regression.stages.exports import save_and_compare, streamed
 from mtp_regression.stages.loaded import Loaded
-from mtp_regression.stages.other_checkpoint import Moved, in_other_mtp_layout, write_checkpoint
 
 
 def reloaded(loaded: Loaded) -> Outcome:

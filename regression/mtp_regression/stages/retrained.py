@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 
+from mtp_regression.comparison.other_checkpoint import Moved, SignFlipped
 from mtp_regression.comparison.tensors import RawTensor, Tensors
 from mtp_regression.oracle.check import expected_name
 from mtp_regression.oracle.source import AbsentError
@@ -14,7 +15,6 @@ from mtp_regression.stages.case import Outcome
 from mtp_regression.stages.exports import save_and_compare, streamed
 from mtp_regression.stages.loaded import Loaded
 from mtp_regression.stages.native import expected, has_oracle
-from mtp_regression.stages.other_checkpoint import Moved, SignFlipped
 
 
 def retrained(loaded: Loaded) -> Outcome:

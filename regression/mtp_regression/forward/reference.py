@@ -1,0 +1,133 @@
+"""The logits of a checkpoint's model by transformers' own classes, in float32 on the CPU."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+
+from mtp_checkpoint.layouts.keys import MTP_PREFIX, parse
+from mtp_regression.comparison.other_checkpoint import in_other_mtp_layout
+from mtp_regression.comparison.tensors import Tensors
+from mtp_regression.forward.batches import Batch
+
+_EAGER = "eager"
+
+
+class Reference:
+    """A checkpoint's model, and its MTP layers, which transformers leaves out.
+
+    MTP is put together here of transformers' decoder layer and norm, as the checkpoint's names and
+    Megatron-Core's `MultiTokenPredictionLayer` have it: the embedding of the next token and the hidden state,
+    each normalised, side by side through `mtp.fc`; a decoder layer with full attention; `mtp.norm`; the
+    model's own output layer.
+    """
+
+    def __init__(self, checkpoint: Path, tensors: Tensors) -> None:
+        """Load it.
+
+        Args:
+            checkpoint: The checkpoint's folder.
+            tensors: Its tensors, of which those of MTP are read.
+        """
+        config = AutoConfig.from_pretrained(checkpoint)
+        sees = hasattr(config, "vision_config")
+        auto = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+        self._model = auto.from_pretrained(checkpoint, dtype=torch.float32, attn_implementation=_EAGER).eval()
+        self._text = config.get_text_config()
+        self._image_token = getattr(config, "image_token_id", None)
+        self._decoder = getattr(self._model.model, "language_model", self._model.model)
+        self._mtp = [*_mtp_layers(self._decoder, self._text, tensors)]
+
+    def logits(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Compute what `megatron.forward.logits` computes: "main", and "mtp.{i}" for each MTP layer."""
+        ids = batch["input_ids"]
+        given: dict[str, torch.Tensor] = dict(batch)
+        if "pixel_values" in batch:
+            given["mm_token_type_ids"] = (ids == self._image_token).long()
+        with torch.no_grad(), _seen(self._decoder.norm) as states, _positions(self._decoder) as positions:
+            found = {"main": self._model(**given, use_cache=False).logits}
+            hidden = states[-1]
+            for number, layer in enumerate(self._mtp):
+                ids = torch.cat([ids[:, 1:], torch.zeros_like(ids[:, :1])], dim=1)
+                hidden = layer(self._decoder.embed_tokens(ids), hidden, positions[-1])
+                found[f"mtp.{number}"] = self._model.lm_head(hidden)
+        return found
+
+
+class _MtpLayer(nn.Module):
+    """One MTP layer; see `Reference`."""
+
+    def __init__(
+        self, decoder: nn.Module, text: Any, weights: Mapping[str, torch.Tensor], number: int
+    ) -> None:
+        super().__init__()
+        module, family = importlib.import_module(type(decoder).__module__), type(decoder).__name__
+        family = family.removesuffix("TextModel").removesuffix("Model")
+        norm = getattr(module, f"{family}RMSNorm")
+        one = copy.deepcopy(text)
+        one.layer_types, one._attn_implementation = ["full_attention"], _EAGER
+        self.layer = getattr(module, f"{family}DecoderLayer")(one, 0)
+        prefix = f"layers.{number}."
+        own = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
+        self.layer.load_state_dict(own, strict=True)
+        for name in ("pre_fc_norm_embedding", "pre_fc_norm_hidden", "norm"):
+            setattr(self, name, norm(text.hidden_size, eps=text.rms_norm_eps))
+            getattr(self, name).weight.data.copy_(weights[f"{name}.weight"])
+        self.register_buffer("fc", weights["fc.weight"])
+        self._rotary = decoder.rotary_emb
+
+    def forward(self, embedding: torch.Tensor, hidden: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        both = torch.cat([self.pre_fc_norm_embedding(embedding), self.pre_fc_norm_hidden(hidden)], dim=-1)
+        length = both.shape[1]
+        mask = torch.full((length, length), torch.finfo(torch.float32).min).triu(1)[None, None]
+        found = self.layer(
+            both @ self.fc.t(),
+            position_embeddings=self._rotary(both, positions),
+            attention_mask=mask,
+            position_ids=positions,
+        )
+        return self.norm(found[0] if isinstance(found, tuple) else found)
+
+
+def _mtp_layers(decoder: nn.Module, text: Any, tensors: Tensors) -> Iterator[nn.Module]:
+    """Make the layers; experts are packed, as transformers has them."""
+    mtp = {name: tensors[name] for name in tensors if name.startswith(MTP_PREFIX)}
+    if any(parse(name).expert is not None for name in mtp):
+        mtp = in_other_mtp_layout(mtp) or {}
+    weights = {name.removeprefix(MTP_PREFIX): tensor.to_torch().float() for name, tensor in mtp.items()}
+    for number in range(getattr(text, "mtp_num_hidden_layers", 0) if weights else 0):
+        yield _MtpLayer(decoder, text, weights, number).eval()
+
+
+@contextmanager
+def _seen(module: nn.Module) -> Iterator[list[torch.Tensor]]:
+    """Give what a module returns."""
+    found: list[torch.Tensor] = []
+    handle = module.register_forward_hook(lambda _module, _inputs, output: found.append(output))
+    try:
+        yield found
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def _positions(decoder: nn.Module) -> Iterator[list[torch.Tensor]]:
+    """Give the positions that the rotary embedding is asked for: with images, transformers makes them."""
+    found: list[torch.Tensor] = []
+
+    def note(_module: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> None:
+        found.append(named["position_ids"] if "position_ids" in named else inputs[1])
+
+    handle = decoder.rotary_emb.register_forward_pre_hook(note, with_kwargs=True)
+    try:
+        yield found
+    finally:
+        handle.remove()

@@ -1,0 +1,141 @@
+"""Lets a model of Megatron-Core that was built and loaded without a GPU compute there, in float32."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import nn
+
+from mtp_regression.megatron.cpu import cuda_on_cpu
+
+_CONFIG = {
+    "bf16": False,
+    "fp16": False,
+    "params_dtype": torch.float32,
+    "pipeline_dtype": torch.float32,
+    "autocast_dtype": torch.float32,
+    "deterministic_mode": True,  # the gated delta rule and its convolution in torch, not in triton
+    "moe_permute_fusion": False,
+    "apply_rope_fusion": False,
+    "bias_activation_fusion": False,
+    "bias_dropout_fusion": False,
+    "masked_softmax_fusion": False,
+    "cross_entropy_loss_fusion": False,
+}
+"""What of a model's configuration takes kernels of a GPU, or a dtype."""
+
+
+@contextmanager
+def computing_on_cpu(chunks: Iterable[nn.Module]) -> Iterator[None]:
+    """Let model chunks compute in float32, inside a `with` block; their parameters are as before at its end.
+
+    Answers what Megatron asks of CUDA while it computes, and does without its kernels. BF16 parameters have
+    the same values in float32.
+    """
+    modules = list({id(module): module for chunk in chunks for module in chunk.modules()}.values())
+    with ExitStack() as stack:
+        stack.enter_context(cuda_on_cpu())
+        stack.enter_context(_streams())
+        stack.enter_context(_without_kernels(modules))
+        stack.enter_context(_in_float32(modules))
+        stack.enter_context(torch.compiler.set_stance("force_eager"))
+        yield
+
+
+@contextmanager
+def _in_float32(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Give modules float32 parameters and buffers with the same values, and the mode of evaluation."""
+    held: list[tuple[torch.Tensor, torch.Tensor]] = []
+    training = [(module, module.training) for module in modules]
+    configs = {id(module.config): module.config for module in modules if hasattr(module, "config")}
+    with ExitStack() as stack:
+        for config in configs.values():
+            for name, value in _CONFIG.items():
+                if hasattr(config, name):
+                    stack.enter_context(mock.patch.object(config, name, value))
+        try:
+            for module in modules:
+                module.training = False
+                for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+                    if tensor.is_floating_point() and tensor.dtype != torch.float32:
+                        held.append((tensor, tensor.data))
+                        tensor.data = tensor.data.float()
+            yield
+        finally:
+            for tensor, data in held:
+                tensor.data = data
+            for module, was in training:
+                module.training = was
+
+
+class _Nothing:
+    """A stream or event of CUDA that has nothing to wait for."""
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *_args, **_kwargs: self
+
+
+@contextmanager
+def _streams() -> Iterator[None]:
+    one = _Nothing()
+    answers: dict[str, Callable[..., object]] = {
+        "current_stream": lambda *_args: one,
+        "Stream": lambda *_args, **_kwargs: one,
+        "stream": lambda *_args: nullcontext(),
+        "Event": lambda *_args, **_kwargs: one,
+        "synchronize": lambda *_args: None,
+    }
+    with ExitStack() as stack:
+        for name, answer in answers.items():
+            stack.enter_context(mock.patch.object(torch.cuda, name, answer))
+        for name in ("range_push", "range_pop"):
+            stack.enter_context(mock.patch.object(torch.cuda.nvtx, name, lambda *_args: None))
+        yield
+
+
+@contextmanager
+def _without_kernels(modules: Iterable[nn.Module]) -> Iterator[None]:
+    """Put torch in the place of triton, cuBLAS and CUDA's random states."""
+    core = "megatron.core."
+    dispatcher = importlib.import_module(core + "transformer.moe.token_dispatcher")
+    delta = importlib.import_module(core + "ssm.gated_delta_net")
+    delta = getattr(delta, "common", delta)  # a module of its own since Megatron-Core 0.19
+    replaced = [
+        (delta, "l2norm", _l2norm),
+        (importlib.import_module(core + "transformer.moe.moe_utils"), "te_general_gemm", None),
+        (dispatcher, "maybe_move_tensor_to_cpu", _as_the_dispatcher_wants),
+        (dispatcher.MoEAlltoAllTokenDispatcher, "cuda_dtoh_stream", _Nothing()),
+        (
+            importlib.import_module(core + "tensor_parallel.random").CudaRNGStatesTracker,
+            "fork",
+            lambda *_args, **_kwargs: nullcontext(),  # dropout is off
+        ),
+    ]
+    replaced += [
+        (module, "gated_delta_rule", delta.torch_chunk_gated_delta_rule)
+        for module in modules
+        if hasattr(module, "gated_delta_rule")
+    ]
+    with ExitStack() as stack:
+        for owner, name, value in replaced:
+            if hasattr(owner, name):
+                stack.enter_context(mock.patch.object(owner, name, value))
+        yield
+
+
+def _l2norm(values: torch.Tensor, dim: int = -1, eps: float = 1e-6) -> torch.Tensor:
+    """Divide by the root of the sum of squares, as `fla.modules.l2norm` does."""
+    return values * torch.rsqrt(values.square().sum(dim, keepdim=True) + eps)
+
+
+def _as_the_dispatcher_wants(tensor: Any, as_numpy: bool = False, record_stream: bool = False) -> Any:
+    """Make an array of a tensor of the CPU, as Megatron-Core makes of a GPU's: gloo takes no tensor of sizes."""
+    del record_stream
+    return tensor.numpy() if as_numpy and isinstance(tensor, torch.Tensor) else tensor
