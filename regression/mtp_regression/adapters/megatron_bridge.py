@@ -6,7 +6,7 @@ import importlib
 import logging
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -81,6 +81,12 @@ class MegatronBridge:
         self._auto = AutoBridge.from_hf_pretrained(str(checkpoint), torch_dtype=torch.bfloat16)
         with cuda_on_cpu():
             self._auto.load_hf_weights(self._chunks)
+
+    def logits(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Run the model's own forward pass, through modules that compute on a CPU."""
+        from mtp_regression.megatron.forward import logits
+
+        return logits(self._chunks, batch)
 
     def save_megatron(self, folder: Path) -> None:
         """Save through `save_megatron_model`."""

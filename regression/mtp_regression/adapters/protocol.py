@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, cast
 
@@ -100,6 +100,20 @@ class MayHave(Protocol):
         Args:
             checkpoint: Has the shapes of the first, and perhaps MTP experts in another layout. What is
                 exported from here on is to be in the layout of this one.
+        """
+
+    def logits(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """Compute logits, in float32 on a CPU, with the values of the parameters as they are.
+
+        Args:
+            batch: Arguments of the model's `forward` by name, `torch.Tensor`s that transformers names alike:
+                `input_ids` [batch, sequence], int64; for models that see also `pixel_values` and
+                `image_grid_thw`.
+
+        Returns:
+            "main", and "mtp.{i}" for each MTP layer, from 0: float32 [batch, sequence, vocabulary], with the
+            vocabulary of all tensor-parallel ranks. On ranks that have none, such as those of other pipeline
+            stages, nothing. The first MTP layer takes the token after each position, and 0 after the last.
         """
 
     def save_megatron(self, folder: Path) -> None:

@@ -17,6 +17,7 @@ class Verdict(StrEnum):
         UNEXPECTED: A tensor that the source does not have, or one that occurs more than once.
         BOTH_LAYOUTS: Experts that are exported in their own layout and in another one as well.
         MISSING: A tensor of the source that is missing.
+        DIFFERS: Logits that differ from the reference by more than float32 explains.
         WRONG: Other values, or another shape.
         POISONED: NaN where the source has a number: elements that were never loaded.
         REFUSED: The bridge refused the checkpoint, with an error of its own, before anything was loaded.
@@ -30,6 +31,7 @@ class Verdict(StrEnum):
     UNEXPECTED = "unexpected"
     BOTH_LAYOUTS = "both-layouts"
     MISSING = "missing"
+    DIFFERS = "differs"
     WRONG = "wrong"
     POISONED = "poisoned"
     REFUSED = "refused"

@@ -1,1 +1,1 @@
-"""What a checkpoint's model computes, by transformers: batches, the reference for them, and how near is equal."""
+"""What a checkpoint's model computes: batches, transformers' logits of them, and how near is equal."""

@@ -35,7 +35,8 @@ def text(config: Mapping[str, Any], seed: int) -> Batch:
 def images(config: Mapping[str, Any], seed: int) -> Batch:
     """Draw tokens, and an image for each row of them.
 
-    Adds `pixel_values` [patches, channels * time * height * width], float32, and `image_grid_thw` [images, 3].
+    Adds `pixel_values` [patches, channels * time * height * width], float32, and `image_grid_thw`
+    [images, 3], int64.
 
     Args:
         config: The checkpoint's `config.json`, with `vision_config`.

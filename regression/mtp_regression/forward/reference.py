@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import copy
 import importlib
-from collections.abc import Iterator, Mapping
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,47 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageText
 from mtp_checkpoint.layouts.keys import MTP_PREFIX, parse
 from mtp_regression.comparison.other_checkpoint import in_other_mtp_layout
 from mtp_regression.comparison.tensors import Tensors
-from mtp_regression.forward.batches import Batch
+from mtp_regression.forward.agreement import Computed
+from mtp_regression.forward.batches import Batch, images, text
+from mtp_regression.forward.dequantized import QUANTIZATION, dequantized, write_dequantized
 
 _EAGER = "eager"
+
+
+_TRIES = 8
+"""Batches that are drawn until one has no near tie."""
+_NEAR = 1e-4
+"""Of the spread of a router's scores: what float32 may decide either way, with room."""
+
+
+def reference_of(checkpoint: Path, config: Mapping[str, Any], tensors: Tensors) -> tuple[Batch, Computed]:
+    """Draw a batch that suits a checkpoint, and compute it.
+
+    Args:
+        checkpoint: The checkpoint's folder.
+        config: Its `config.json`.
+        tensors: Its tensors, of which those of MTP are read.
+
+    Returns:
+        Of some batches, with images if the model sees, the one in which the most positions are decided.
+    """
+    with tempfile.TemporaryDirectory(prefix="mtp-reference-") as name:
+        if QUANTIZATION in config:
+            tensors, fp8 = dequantized(tensors, config), checkpoint
+            checkpoint = Path(name, "dequantized")
+            write_dequantized(checkpoint, tensors, like=fp8)
+        model = Reference(checkpoint, tensors)
+    draw = images if "vision_config" in config else text
+    best: tuple[Batch, Computed] | None = None
+    for seed in range(_TRIES):
+        batch = draw(config, seed)
+        computed = model.compute(batch)
+        if best is None or computed.positions > best[1].positions:
+            best = batch, computed
+        if computed.positions == batch["input_ids"].numel():
+            break
+    assert best is not None, "at least one was drawn"
+    return best
 
 
 class Reference:
@@ -46,20 +85,29 @@ class Reference:
         self._decoder = getattr(self._model.model, "language_model", self._model.model)
         self._mtp = [*_mtp_layers(self._decoder, self._text, tensors)]
 
-    def logits(self, batch: Batch) -> dict[str, torch.Tensor]:
-        """Compute what `megatron.forward.logits` computes: "main", and "mtp.{i}" for each MTP layer."""
+    def compute(self, batch: Batch) -> Computed:
+        """Compute the logits of a batch, "main" and "mtp.{i}" for each MTP layer, in eval mode."""
         ids = batch["input_ids"]
         given: dict[str, torch.Tensor] = dict(batch)
         if "pixel_values" in batch:
             given["mm_token_type_ids"] = (ids == self._image_token).long()
-        with torch.no_grad(), _seen(self._decoder.norm) as states, _positions(self._decoder) as positions:
+        modules = [*self._model.modules(), *(module for layer in self._mtp for module in layer.modules())]
+        with (
+            torch.no_grad(),
+            _seen(self._decoder.norm) as states,
+            _positions(self._decoder) as positions,
+            _margins(modules, self._text) as margins,
+        ):
             found = {"main": self._model(**given, use_cache=False).logits}
             hidden = states[-1]
             for number, layer in enumerate(self._mtp):
                 ids = torch.cat([ids[:, 1:], torch.zeros_like(ids[:, :1])], dim=1)
                 hidden = layer(self._decoder.embed_tokens(ids), hidden, positions[-1])
                 found[f"mtp.{number}"] = self._model.lm_head(hidden)
-        return found
+        near = torch.zeros(ids.shape, dtype=torch.bool)
+        for margin in margins:
+            near |= margin.view(ids.shape) < _NEAR
+        return Computed(found, near.cumsum(dim=1) == 0)
 
 
 class _MtpLayer(nn.Module):
@@ -116,6 +164,25 @@ def _seen(module: nn.Module) -> Iterator[list[torch.Tensor]]:
         yield found
     finally:
         handle.remove()
+
+
+@contextmanager
+def _margins(modules: Iterable[nn.Module], text: Any) -> Iterator[list[torch.Tensor]]:
+    """Give by how much each router's last chosen expert beats the next, of the scores' spread, by token."""
+    found: list[torch.Tensor] = []
+
+    def note(router: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        scores = inputs[0].reshape(-1, router.weight.shape[1]) @ router.weight.t()
+        chosen = scores.sort(dim=-1, descending=True).values[:, text.num_experts_per_tok - 1 :]
+        found.append((chosen[:, 0] - chosen[:, 1]) / scores.std())
+
+    routers = [module.gate for module in modules if hasattr(module, "gate") and hasattr(module, "experts")]
+    handles = [router.register_forward_pre_hook(note) for router in routers]
+    try:
+        yield found
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager

@@ -96,7 +96,7 @@ def _streams() -> Iterator[None]:
         for name, answer in answers.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, answer))
         for name in ("range_push", "range_pop"):
-            stack.enter_context(mock.patch.object(torch.cuda.nvtx, name, lambda *_args: None))
+            stack.enter_context(mock.patch.object(torch.cuda.nvtx, name))
         yield
 
 
@@ -136,6 +136,6 @@ def _l2norm(values: torch.Tensor, dim: int = -1, eps: float = 1e-6) -> torch.Ten
 
 
 def _as_the_dispatcher_wants(tensor: Any, as_numpy: bool = False, record_stream: bool = False) -> Any:
-    """Make an array of a tensor of the CPU, as Megatron-Core makes of a GPU's: gloo takes no tensor of sizes."""
+    """Make an array of a tensor, as Megatron-Core makes of a GPU's: gloo takes no tensor of sizes."""
     del record_stream
     return tensor.numpy() if as_numpy and isinstance(tensor, torch.Tensor) else tensor

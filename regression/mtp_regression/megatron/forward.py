@@ -22,8 +22,8 @@ def logits(chunks: Sequence[nn.Module], batch: Mapping[str, torch.Tensor]) -> di
 
     Args:
         chunks: This rank's model chunks, in any floating dtype; computed is in float32.
-        batch: `input_ids` [batch, sequence], int64, and what else the model's `forward` takes by name, such as
-            `position_ids` or `pixel_values`.
+        batch: `input_ids` [batch, sequence], int64, and what else the model's `forward` takes by name, such
+            as `position_ids` or `pixel_values`.
 
     Returns:
         On the ranks of the pipeline's last stage "main" and, for each MTP layer, "mtp.{i}": float32, [batch,

@@ -39,6 +39,7 @@ class Record:
     compared: int = 0
     load_seconds: float = 0.0
     peak_gpu_bytes: int = 0
+    agreement: dict[str, float] = field(default_factory=dict)
     tensors: list[Finding] = field(default_factory=list)
     stale: list[str] = field(default_factory=list)
     crash: Crash | None = None
@@ -96,11 +97,20 @@ def judge(case: Case, evidence: Evidence, exceptions: Sequence[DeclaredException
                     seconds=max(outcome.seconds for outcome in outcomes),
                     compared=sum(outcome.compared for outcome in outcomes),
                     peak_gpu_bytes=max(outcome.peak_gpu_bytes for outcome in outcomes),
+                    agreement=_largest(outcome.agreement for outcome in outcomes),
                     tensors=findings,
                     stale=[f"{tensor}: {reason}" for tensor, reason in held.stale],
                 )
             )
     return records
+
+
+def _largest(measured: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """Return the largest figure of all ranks, by name."""
+    largest: dict[str, float] = {}
+    for name, figure in (pair for of_a_rank in measured for pair in of_a_rank.items()):
+        largest[name] = max(figure, largest.get(name, 0.0))
+    return largest
 
 
 def report_of(

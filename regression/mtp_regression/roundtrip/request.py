@@ -88,11 +88,15 @@ class Request:
         not_run: dict[Stage, str] = {
             stage: f"{self.adapter} has no {NEEDS[stage]}" for stage in wanted if NEEDS.get(stage) in lacks
         }
+        if Stage.FORWARD in wanted and self.device.on_gpu:
+            not_run[Stage.FORWARD] = "it computes on the CPU"
+        if Stage.FORWARD in wanted and self.generated:
+            not_run[Stage.FORWARD] = "transformers would have to read the checkpoint from disk"
         if self.generated and Stage.RELOADED in wanted:
             not_run[Stage.RELOADED] = "other checkpoints would have to be written to disk"
         if self.stages and not_run:
             raise CannotRunError("; ".join(f"stage {stage}: {reason}" for stage, reason in not_run.items()))
-        left = [stage for stage in wanted if stage not in not_run]
+        left: list[Stage] = [stage for stage in wanted if stage not in not_run]
         for parallel in layouts:
             if not stages_of(parallel, left):
                 reasons = [*not_run.values(), _TWO_LAYOUTS]

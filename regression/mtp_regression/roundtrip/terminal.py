@@ -35,6 +35,10 @@ def cell_text(records: Sequence[Record]) -> str:
         Lines such as "exact", "6 declared", "1.2 s".
     """
     lines = [str(worst(record.verdict for record in records))]
+    for record in records:
+        if record.agreement:
+            figure = f"{max(record.agreement.values()):.1e}".replace("e-0", "e-")
+            lines.append(f"{'agrees' if record.passed else 'differs'} {figure}")
     if any(record.stale for record in records):
         lines.append("stale exception")
     declared = max(record.declared for record in records)

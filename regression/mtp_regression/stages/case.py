@@ -23,6 +23,7 @@ class Stage(StrEnum):
         STREAM: Compare the streamed export with the checkpoint.
         SAVED: Compare the saved folder with the checkpoint.
         FILES: Compare what is beside the weights, and look at index and modes; save twice.
+        FORWARD: Compare the logits that the model computes with transformers'.
         RETRAINED: Give every parameter another value, and compare both exports with those.
         RELOADED: Load other checkpoints into the model, and compare both exports with each.
         RESHARDED: Save the model as Megatron's checkpoint, load that in another layout, and compare what the
@@ -34,6 +35,7 @@ class Stage(StrEnum):
     STREAM = "stream"
     SAVED = "saved"
     FILES = "files"
+    FORWARD = "forward"
     RETRAINED = "retrained"
     RELOADED = "reloaded"
     RESHARDED = "resharded"
@@ -44,6 +46,7 @@ CHECKS = tuple(stage for stage in Stage if stage is not Stage.LOAD)
 
 NEEDS: Mapping[Stage, str] = {
     Stage.NATIVE: "coordinates",
+    Stage.FORWARD: "logits",
     Stage.RELOADED: "reload",
     Stage.RESHARDED: "load_megatron",
 }
@@ -80,6 +83,7 @@ class Outcome:
         warnings: What the bridge has warned of up to here.
         seconds: What the stage took on this rank.
         peak_gpu_bytes: The most that torch had allocated on the rank's GPU by the end of the stage.
+        agreement: Of the stage FORWARD: the largest difference of logits, of their spread, by name.
     """
 
     compared: int = 0
@@ -87,6 +91,7 @@ class Outcome:
     warnings: list[str] = field(default_factory=list)
     seconds: float = 0.0
     peak_gpu_bytes: int = 0
+    agreement: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Outcome:

@@ -87,8 +87,11 @@ class Loaded:
         self._as_loaded = False
 
     @contextmanager
-    def unchanged(self) -> Iterator[list[Finding]]:
+    def unchanged(self, what: str = "the export") -> Iterator[list[Finding]]:
         """Look whether what is done in a `with` block leaves the model alone.
+
+        Args:
+            what: That, for the findings.
 
         Yields:
             A list; at the end of the block it has a finding for each parameter of this rank that has changed.
@@ -99,7 +102,7 @@ class Loaded:
         after = self._digests()
         for name in before.keys() | after.keys():
             if before.get(name) != after.get(name):
-                found = parameter_finding(name, Verdict.WRONG, "the export has changed this parameter")
+                found = parameter_finding(name, Verdict.WRONG, f"{what} has changed this parameter")
                 findings.append(self.on_this_rank(found))
         if findings:
             self.changed()

@@ -11,6 +11,7 @@ from mtp_regression.ranks.world import World
 from mtp_regression.stages.case import About, Case, Outcome, Stage
 from mtp_regression.stages.exports import saved, stream
 from mtp_regression.stages.files import files
+from mtp_regression.stages.forward import forward
 from mtp_regression.stages.loaded import Loaded, peak_gpu_bytes
 from mtp_regression.stages.native import native
 from mtp_regression.stages.reloaded import reloaded
@@ -33,6 +34,7 @@ _STAGES: Mapping[Stage, Callable[[Loaded], Outcome]] = {
     Stage.STREAM: stream,
     Stage.SAVED: saved,
     Stage.FILES: files,
+    Stage.FORWARD: forward,
     Stage.RETRAINED: retrained,
     Stage.RELOADED: reloaded,
     Stage.RESHARDED: resharded,
