@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from megatron.core import parallel_state
+from megatron.core.transformer.multi_token_prediction import process_mtp_loss
 from torch import nn
 
 from mtp_regression.megatron.computing import computing_on_cpu
@@ -34,7 +36,7 @@ def logits(chunks: Sequence[nn.Module], batch: Mapping[str, torch.Tensor]) -> di
         _through_pipeline([_unwrapped(chunk) for chunk in chunks], batch)
     if not found:
         return {}
-    *mtp, main = (output.transpose(0, 1).contiguous() for output in found)
+    *mtp, main = (_of_all_ranks(output).transpose(0, 1).contiguous() for output in found)
     return {"main": main} | {f"mtp.{number}": output for number, output in enumerate(mtp)}
 
 
@@ -57,7 +59,9 @@ def _through_pipeline(models: Sequence[nn.Module], batch: Mapping[str, torch.Ten
 def _run(model: nn.Module, hidden: torch.Tensor | None, batch: Mapping[str, torch.Tensor]) -> torch.Tensor:
     """Run one stage; `hidden` is what the one before has given."""
     ids = batch["input_ids"]
-    given: dict[str, Any] = {"position_ids": None, "attention_mask": None, "labels": None, **batch}
+    # Before 0.19 Megatron-Core computes MTP's logits for their loss alone; what the labels are is no matter.
+    labels = None if "input_ids" in signature(process_mtp_loss).parameters else ids
+    given: dict[str, Any] = {"position_ids": None, "attention_mask": None, "labels": labels, **batch}
     if hasattr(model, "language_model"):  # vision-language: makes positions itself
         if hidden is not None:
             model.set_input_tensor([hidden])
@@ -66,7 +70,7 @@ def _run(model: nn.Module, hidden: torch.Tensor | None, batch: Mapping[str, torc
             given["position_ids"] = torch.arange(ids.shape[1]).expand_as(ids).contiguous()
         if hidden is not None:
             model.set_input_tensor(hidden)
-    return model(**given, runtime_gather_output=True)
+    return model(**given)
 
 
 def _send(hidden: torch.Tensor | None, rank: int, group: Any) -> None:
@@ -94,6 +98,14 @@ def _output_layer(chunk: nn.Module) -> nn.Module | None:
     model = _unwrapped(chunk)
     language = getattr(model, "language_model", model)
     return language.output_layer if getattr(language, "post_process", False) else None
+
+
+def _of_all_ranks(part: torch.Tensor) -> torch.Tensor:
+    """Put the tensor-parallel ranks' parts of the vocabulary side by side."""
+    group = parallel_state.get_tensor_model_parallel_group()
+    parts = [torch.empty_like(part) for _ in range(group.size())]
+    dist.all_gather(parts, part.contiguous(), group=group)
+    return torch.cat(parts, dim=-1)
 
 
 @contextmanager
