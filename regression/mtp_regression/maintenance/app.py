@@ -79,6 +79,14 @@ def patched_grid(
 
 
 @app.command()
+def forward() -> None:
+    """Compare the logits of right and of wrong models with transformers': how far are they apart?"""
+    from mtp_regression.maintenance.forward.run import main
+
+    raise typer.Exit(main())
+
+
+@app.command()
 def coverage_limits() -> None:
     """Run `mtpkit coverage` over the published dimensions, within limits of time and memory."""
     from mtp_regression.maintenance.coverage_limits import main

@@ -146,3 +146,27 @@ class NoMegatronCheckpoint(MegatronBridge):
     """Knows no Megatron checkpoints."""
 
     load_megatron = None  # type: ignore[assignment]
+
+
+class ComputesNothing(MegatronBridge):
+    """Gives no logits, on any rank."""
+
+    def logits(self, batch: Any) -> dict[str, Any]:
+        super().logits(batch)
+        return {}
+
+
+class ComputesNoMtp(MegatronBridge):
+    """Gives the main logits alone."""
+
+    def logits(self, batch: Any) -> dict[str, Any]:
+        return {"main": super().logits(batch)["main"]}
+
+
+class ComputesAndForgets(MegatronBridge):
+    """Zeroes a parameter when it has computed."""
+
+    def logits(self, batch: Any) -> dict[str, Any]:
+        found = super().logits(batch)
+        next(parameter for name, parameter in self.parameters() if name.endswith("enorm.weight")).data.zero_()
+        return found

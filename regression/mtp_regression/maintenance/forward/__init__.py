@@ -1,0 +1,1 @@
+"""Shows how far right and wrong models are apart in the stage `forward`."""

@@ -1,0 +1,105 @@
+"""Runs the stage `forward` on right models, which must agree with transformers, and on wrong ones.
+
+    python -m mtp_regression.maintenance forward
+
+Right are the patched bridge's, of every kind of checkpoint on one rank, and of one in every layout of the
+grid. Wrong are those of `faults`. Between the two must be a factor of `APART`.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from mtp_fixtures import CheckpointSpec, preset
+from mtp_regression.adapters import PATCHED_MEGATRON_BRIDGE
+from mtp_regression.comparison.verdicts import Verdict
+from mtp_regression.forward.agreement import BOUND
+from mtp_regression.maintenance.forward import faults
+from mtp_regression.ranks.parallel import GRID, Parallel
+from mtp_regression.roundtrip.judge import Record, judge
+from mtp_regression.roundtrip.launch import StartedRanks, run_case
+from mtp_regression.stages.case import Case, Stage
+
+APART = 100
+_IN_ALL_LAYOUTS = "qwen3.6-35b-a3b"
+_TEXT, _TWO = {"text_only": True}, {"mtp_layers": 2}
+CHECKPOINTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    _IN_ALL_LAYOUTS: (_IN_ALL_LAYOUTS, {}),
+    "qwen3.5-35b-a3b": ("qwen3.5-35b-a3b", {}),
+    "qwen3.5-122b-a10b": ("qwen3.5-122b-a10b", {}),
+    "qwen3.5-397b-a17b": ("qwen3.5-397b-a17b", {}),
+    "qwen3.6-27b": ("qwen3.6-27b", {}),
+    "qwen3.5-0.8b, tied": ("qwen3.5-0.8b", {}),
+    "qwen3.5-4b, tied": ("qwen3.5-4b", {}),
+    "qwen3.5-9b": ("qwen3.5-9b", {}),
+    "MoE, FP8": ("qwen3.6-35b-a3b-fp8", {}),
+    "dense, FP8": ("qwen3.6-27b-fp8", {}),
+    "MoE, text-only": (_IN_ALL_LAYOUTS, _TEXT),
+    "dense, text-only": ("qwen3.6-27b", _TEXT),
+    "dense, text-only, tied": ("qwen3.5-0.8b", _TEXT),
+    "MoE, 2 MTP layers": (_IN_ALL_LAYOUTS, _TWO),
+    "dense, 2 MTP layers": ("qwen3.6-27b", _TWO),
+    "MoE, no MTP": (_IN_ALL_LAYOUTS, {"mtp_layers": 0}),
+}
+"""Preset and options of each checkpoint, by the name that is printed."""
+
+
+def main() -> int:
+    """Run all; returns 1 if a right model differs, a wrong one agrees, or they are not far enough apart."""
+    problems: list[str] = []
+    right, wrong = [], []
+    with tempfile.TemporaryDirectory(prefix="mtp-forward-") as scratch:
+        folder = Path(scratch)
+        for name, record in _right(folder):
+            right.append(_show(name, record))
+            if not record.passed:
+                problems.append(f"{name}: {record.verdict}")
+        for name, record in _wrong(folder):
+            wrong.append(_show(name, record))
+            if record.verdict is not Verdict.DIFFERS:
+                problems.append(f"{name} is not seen: {record.verdict}")
+    largest, smallest = max(right), min(wrong)
+    print(
+        f"largest difference of a right model {largest:.1e}, smallest of a wrong one {smallest:.1e}: "
+        f"{smallest / largest:.0f} times as large; the bound is {BOUND:.0e}"
+    )
+    if smallest < APART * largest:
+        problems.append(f"they are not {APART} times apart")
+    for problem in problems:
+        print(problem)
+    return 1 if problems else 0
+
+
+def _right(folder: Path) -> Iterator[tuple[str, Record]]:
+    for name, (base, options) in CHECKPOINTS.items():
+        checkpoint = CheckpointSpec(preset(base), **options).write(folder / name)
+        grid = GRID if name == _IN_ALL_LAYOUTS else (Parallel(),)
+        for parallel in grid:
+            yield f"{name}, {parallel}", _record(PATCHED_MEGATRON_BRIDGE, checkpoint, parallel)
+
+
+def _wrong(folder: Path) -> Iterator[tuple[str, Record]]:
+    checkpoint = folder / _IN_ALL_LAYOUTS
+    for name in (*faults.FIELDS, *faults.WIRINGS):
+        yield f"wrong: {name}", _record(f"{faults.__name__}:{name}", checkpoint, Parallel())
+
+
+def _record(adapter: str, checkpoint: Path, parallel: Parallel) -> Record:
+    with tempfile.TemporaryDirectory(prefix="mtp-forward-logs-") as logs:
+        case = Case(adapter, checkpoint, parallel)
+        evidence = run_case(case, StartedRanks(time_limit=120), Path(logs), [Stage.FORWARD])
+        [record] = judge(case, evidence, ())
+    return record
+
+
+def _show(name: str, record: Record) -> float:
+    """Print what was measured, and return the largest of it."""
+    print(f"{name}: {', '.join(_words(record)) or record.verdict}", flush=True)
+    return max(record.agreement.values(), default=0.0)
+
+
+def _words(record: Record) -> Iterable[str]:
+    return (f"{output} {figure:.1e}" for output, figure in record.agreement.items())

@@ -1,0 +1,45 @@
+"""Functions that test_te_computing has run on ranks."""
+
+import torch
+import torch.distributed as dist
+
+from mtp_regression.megatron import te_modules
+from mtp_regression.ranks.world import World
+
+
+def column_then_row(world: World, sequence_parallel: bool) -> float:
+    """Put a column-parallel and a row-parallel module one after the other; return how far from whole ones."""
+    whole, (inputs, first, gamma, second) = expected()
+    options = {"tp_size": world.size, "tp_group": dist.group.WORLD, "sequence_parallel": sequence_parallel}
+    column = te_modules.LayerNormLinear(
+        8, 12, normalization="RMSNorm", bias=False, parallel_mode="column", eps=1e-6, **options
+    )
+    row = te_modules.Linear(12, 8, bias=False, parallel_mode="row", **options)
+    with torch.no_grad():
+        column.layer_norm_weight.copy_(gamma)
+        column.weight.copy_(first.chunk(world.size)[world.rank])
+        row.weight.copy_(second.chunk(world.size, dim=1)[world.rank])
+        part = inputs.chunk(world.size)[world.rank] if sequence_parallel else inputs
+        found = row(torch.tanh(column(part)))
+    if sequence_parallel:
+        whole = whole.chunk(world.size)[world.rank]
+    return float((found - whole).abs().max())
+
+
+def expected() -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
+    """Return what whole modules give, and input, first weight, norm and second weight."""
+    draw = torch.Generator().manual_seed(0)
+    inputs = torch.randn(4, 3, 8, generator=draw)
+    first, gamma, second = (torch.randn(*shape, generator=draw) for shape in ((12, 8), (8,), (8, 12)))
+    scaled = torch.nn.functional.rms_norm(inputs, (8,), gamma, eps=1e-6)
+    return torch.tanh(scaled @ first.t()) @ second.t(), (inputs, first, gamma, second)
+
+
+def gradient_between_ranks(world: World) -> str:
+    """Ask for a gradient through a module that is shared; return the error."""
+    linear = te_modules.Linear(4, 4, tp_size=world.size, tp_group=dist.group.WORLD, parallel_mode="row")
+    try:
+        linear(torch.ones(1, 1, 2, requires_grad=True))
+    except RuntimeError as error:
+        return str(error)
+    return ""
