@@ -92,7 +92,7 @@ class Request:
             not_run[Stage.RELOADED] = "other checkpoints would have to be written to disk"
         if self.stages and not_run:
             raise CannotRunError("; ".join(f"stage {stage}: {reason}" for stage, reason in not_run.items()))
-        left = [stage for stage in wanted if stage not in not_run]
+        left: list[Stage] = [stage for stage in wanted if stage not in not_run]
         for parallel in layouts:
             if not stages_of(parallel, left):
                 reasons = [*not_run.values(), _TWO_LAYOUTS]
