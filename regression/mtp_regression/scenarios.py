@@ -120,7 +120,7 @@ RESHARDINGS = {
         "tp1 to pp3 Ett|tt|mL": (17, 19),
     }.items()
 }
-"""Pairs of layouts, from each axis to another, to more ranks and to fewer, with the findings of packed MTP."""
+"""Pairs of layouts, from each axis to another, to more ranks and to fewer, with packed MTP's findings."""
 
 
 SCENARIOS = (
