@@ -51,3 +51,27 @@ def test_without_the_fix_another_pipeline_gets_the_layout(upstream: ModuleType) 
     mtp_bridge_patch.apply(skip=["checkpoint-pipeline"])
     config = upstream.load_megatron_model("folder", mp_overrides={STAGES: 4, LAYOUT: None})
     assert getattr(config, LAYOUT) == SAVED
+
+
+LIST, OBJECT = [["embedding"]], {"_target_": "megatron.core...PipelineParallelLayerLayout", "_call_": True}
+
+
+@pytest.mark.parametrize(("saved", "read"), [(OBJECT, None), (LIST, LIST), (None, None), ("E|tL", "E|tL")])
+def test_layout_that_was_saved_without_its_stages_is_none(
+    upstream: ModuleType, monkeypatch: pytest.MonkeyPatch, saved: object, read: object
+) -> None:
+    del upstream
+    module = importlib.import_module("megatron.bridge.training.checkpointing")
+    saved_config = {"model": {LAYOUT: saved, "num_layers": 4}, "train": 1}
+    monkeypatch.setattr(module, "RUN_CONFIG", saved_config)
+    mtp_bridge_patch.apply(only=["checkpoint-pipeline"])
+    assert module.read_run_config("run_config.yaml") == {"model": {LAYOUT: read, "num_layers": 4}, "train": 1}
+    assert saved_config["model"] == {LAYOUT: saved, "num_layers": 4}, "upstream keeps what it has read"
+
+
+def test_config_of_another_kind_is_left_alone(upstream: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    del upstream
+    module = importlib.import_module("megatron.bridge.training.checkpointing")
+    monkeypatch.setattr(module, "RUN_CONFIG", {"train": 1})
+    mtp_bridge_patch.apply(only=["checkpoint-pipeline"])
+    assert module.read_run_config("run_config.yaml") == {"train": 1}

@@ -38,6 +38,7 @@ OF_A_BRIDGE = {
 }
 OTHERS = {
     "checkpointing._load_base_checkpoint",
+    "checkpointing.read_run_config",
     "config.ConfigContainer.to_yaml",
     "gpt_provider.mtp_block_spec",
     "model_load_save.load_megatron_model",

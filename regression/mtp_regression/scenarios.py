@@ -13,11 +13,11 @@ from mtp_fixtures import CheckpointSpec, ExpertLayout, preset
 from mtp_fixtures.faults.write import write_faulty
 from mtp_regression.comparison.verdicts import Verdict
 from mtp_regression.ranks.parallel import Parallel
-from mtp_regression.ranks.resharding import RESHARDINGS, Resharding
+from mtp_regression.ranks.resharding import Resharding, read_layout
 from mtp_regression.stages.case import CHECKS, Stage, stages_of
 
 _TP2, _TP2_EP2 = Parallel(tp=2), Parallel(tp=2, ep=2)
-_EP2_TO_TP2 = RESHARDINGS[0]
+_EP2_TO_TP2 = read_layout("ep2 to tp2")
 _ADAPTERS = "mtp_regression.adapters."
 
 
@@ -104,6 +104,24 @@ PIPELINES = {
 }
 """Pipelines of the tiny models' four layers and one MTP layer, with the findings that packed MTP shows."""
 
+RESHARDINGS = {
+    read_layout(text): findings
+    for text, findings in {
+        "ep2 to tp2": (17,),
+        "tp2 etp2 to ep2": (17,),
+        "pp2 vpp2 to tp2": (17,),
+        "pp2 to ep2": (17,),
+        "ep4 to tp2": (17,),
+        "tp1 to ep4": (17,),
+        "tp2 ep2 to tp1": (17,),
+        "pp2 Et|tttmL to pp2": (17, 24),
+        "pp2 Et|tttmL to pp4": (17, 24),
+        "pp2 Et|tttmL to tp1": (17,),
+        "tp1 to pp3 Ett|tt|mL": (17, 19),
+    }.items()
+}
+"""Pairs of layouts, from each axis to another, to more ranks and to fewer, with packed MTP's findings."""
+
 
 SCENARIOS = (
     Scenario("MoE, MTP per expert", _Q35, (9,)),
@@ -147,8 +165,8 @@ SCENARIOS = (
     Scenario("parallel pp3 Ett|ttm|L, tied embeddings", _Q08, (9, 14, 19), parallel=_pp3("Ett|ttm|L")),
     Scenario("parallel pp3 Ett|tt|mL, text-only dense", _Q27, (18, 19), _TEXT, _pp3("Ett|tt|mL")),
     *(
-        Scenario(f"resharded {pair}", _Q36, (), parallel=pair, stages=(Stage.RESHARDED,))
-        for pair in RESHARDINGS
+        Scenario(f"resharded {pair}", _Q36, findings, parallel=pair, stages=(Stage.RESHARDED,))
+        for pair, findings in RESHARDINGS.items()
     ),
     Scenario(
         "resharded ep2 to tp2, MTP per expert", _Q35, (9,), parallel=_EP2_TO_TP2, stages=(Stage.RESHARDED,)

@@ -4,6 +4,9 @@ Its config has how the pipeline was cut (a layout, or whether embedding and loss
 ``load_megatron_model`` keeps that for the pipeline that is asked for, which it need not fit: Megatron-Core
 refuses it, or the model lacks the layers of all stages but one. That the caller asks for no layout (None) is
 passed over. Here a cut holds for the number of stages that it was made for, unless the caller names another.
+
+0.4.x saves a layout as an object without what it was made of, and cannot read that; here, as in 0.5.x, it is
+taken for none.
 """
 
 import functools
@@ -61,6 +64,30 @@ def install(module: ModuleType) -> Callable[[], None]:
     return undo.close
 
 
+def install_reading(module: ModuleType) -> Callable[[], None]:
+    """Take a layout for none that was saved without what it was made of.
+
+    Args:
+        module: The imported ``megatron.bridge.training.checkpointing``.
+
+    Returns:
+        What puts the module back as it was.
+    """
+    upstream = module.read_run_config
+
+    @functools.wraps(upstream)
+    def read_run_config(run_config_filename: Any) -> Any:
+        config = upstream(run_config_filename)
+        model = config.get("model")
+        if not isinstance(model, Mapping) or not isinstance(model.get(_LAYOUT), Mapping):
+            return config
+        return {**config, "model": {**model, _LAYOUT: None}}
+
+    undo = ExitStack()
+    undo.enter_context(replaced(module, "read_run_config", read_run_config))
+    return undo.close
+
+
 def _forget_cut(config: Any, asked_for: Mapping[str, Any]) -> None:
     stages = asked_for.get(_STAGES) or 1  # as upstream takes it
     if stages != config.pipeline_model_parallel_size:
@@ -76,5 +103,10 @@ FIX = Fix(
     id="checkpoint-pipeline",
     failure="A Megatron checkpoint that has a pipeline layout does not load in another pipeline.",
     fixed_since=None,
-    modules=MappingProxyType({"megatron.bridge.training.model_load_save": install}),
+    modules=MappingProxyType(
+        {
+            "megatron.bridge.training.model_load_save": install,
+            "megatron.bridge.training.checkpointing": install_reading,
+        }
+    ),
 )

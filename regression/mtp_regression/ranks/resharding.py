@@ -49,22 +49,3 @@ def read_layout(text: str) -> Parallel | Resharding:
     """
     before, to, after = text.partition(_TO)
     return Resharding(Parallel.parse(before), Parallel.parse(after)) if to else Parallel.parse(before)
-
-
-RESHARDINGS = tuple(
-    Resharding(Parallel.parse(before), Parallel.parse(after))
-    for before, after in (
-        ("ep2", "tp2"),
-        ("tp2 etp2", "ep2"),
-        ("pp2 vpp2", "tp2"),
-        ("pp2", "ep2"),
-        ("ep4", "tp2"),
-        ("tp1", "ep4"),
-        ("tp2 ep2", "tp1"),
-        ("pp2 Et|tttmL", "pp2"),
-        ("pp2 Et|tttmL", "pp4"),
-        ("pp2 Et|tttmL", "tp1"),
-        ("tp1", "pp3 Ett|tt|mL"),
-    )
-)
-"""Pairs of layouts that divide the tiny geometry: from each axis to another, to more ranks and to fewer."""

@@ -59,6 +59,7 @@ USED = (
     TEXT + "Qwen35Bridge",
     TEXT + "Qwen35MoEBridge",
     TRAINING + "checkpointing:_load_base_checkpoint",
+    TRAINING + "checkpointing:read_run_config",
     TRAINING + "config:ConfigContainer.to_yaml",
     TRAINING + "model_load_save:load_megatron_model",
     TRAINING + "model_load_save:load_model_config",
