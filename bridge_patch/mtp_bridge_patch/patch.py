@@ -10,11 +10,13 @@ from mtp_bridge_patch.errors import UnsupportedRelease
 from mtp_bridge_patch.fix import Fix, Install, Need
 from mtp_bridge_patch.fixes import (
     contiguous_save,
+    errors_together,
     expert_mappings,
     expert_numbers,
     layout_check,
     padded_vocabulary,
     saved_files,
+    saved_index,
     stored_dtypes,
     strict_load,
     text_only,
@@ -22,16 +24,18 @@ from mtp_bridge_patch.fixes import (
 )
 from mtp_bridge_patch.fixes.config_only import export
 from mtp_bridge_patch.fixes.fp8 import fp8
-from mtp_bridge_patch.fixes.mtp import any_layer, any_stage
+from mtp_bridge_patch.fixes.mtp import any_layer, any_stage, off
 from mtp_bridge_patch.import_hook import after_import
 from mtp_bridge_patch.releases import installed_release
 from mtp_bridge_patch.upstream.saving import INSTALLERS
 
 FIXES: tuple[Fix, ...] = (
+    errors_together.FIX,
     text_only.FIX,
     layout_check.FIX,
     any_layer.FIX,
     any_stage.FIX,
+    off.FIX,
     expert_mappings.FIX,
     expert_numbers.FIX,
     padded_vocabulary.FIX,
@@ -40,6 +44,7 @@ FIXES: tuple[Fix, ...] = (
     stored_dtypes.FIX,
     strict_load.FIX,
     saved_files.FIX,
+    saved_index.FIX,
     fp8.FIX,
     export.FIX,
 )

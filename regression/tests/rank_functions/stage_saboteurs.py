@@ -111,3 +111,9 @@ class NoOracle(MegatronBridge):
 class PassesThroughWithoutOracle(PassesMtpThrough):
     coordinates = None  # type: ignore[assignment]
     reload = None  # type: ignore[assignment]
+
+
+class HasMtpAllTheSame(MegatronBridge):
+    """Says that it leaves MTP out, and does not."""
+
+    without_mtp = True
