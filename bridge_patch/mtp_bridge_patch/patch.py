@@ -9,14 +9,11 @@ from types import ModuleType
 from mtp_bridge_patch.errors import UnsupportedRelease
 from mtp_bridge_patch.fix import Fix, Install, Need
 from mtp_bridge_patch.fixes import (
-    contiguous_save,
     errors_together,
     expert_mappings,
     expert_numbers,
     layout_check,
     padded_vocabulary,
-    saved_files,
-    saved_index,
     stored_dtypes,
     strict_load,
     text_only,
@@ -25,6 +22,7 @@ from mtp_bridge_patch.fixes import (
 from mtp_bridge_patch.fixes.config_only import export
 from mtp_bridge_patch.fixes.fp8 import fp8
 from mtp_bridge_patch.fixes.mtp import any_layer, any_stage, off
+from mtp_bridge_patch.fixes.saving import contiguous_save, saved_files, saved_index
 from mtp_bridge_patch.import_hook import after_import
 from mtp_bridge_patch.releases import installed_release
 from mtp_bridge_patch.upstream.saving import INSTALLERS

@@ -12,7 +12,7 @@ from unittest import mock
 
 import pytest
 
-from mtp_bridge_patch.fixes.saved_index import FIX
+from mtp_bridge_patch.fixes.saving.saved_index import FIX
 from mtp_bridge_patch.upstream.hooks import Save
 
 FILE_OF = {"a": "1.safetensors", "b": "2.safetensors", "c": "3.safetensors"}
@@ -44,7 +44,7 @@ def save(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         call = Save(None, pretrained, {"path": str(folders[0]), **options})
 
         def gather(values: list[Any], own: Any) -> None:
-            from mtp_bridge_patch.fixes.saved_index import _saved
+            from mtp_bridge_patch.fixes.saving.saved_index import _saved
 
             values[:] = [own, *(_saved(folder, FILE_OF) for folder in folders[1:])]
 
