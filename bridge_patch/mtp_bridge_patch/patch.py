@@ -10,12 +10,11 @@ from mtp_bridge_patch.errors import UnsupportedRelease
 from mtp_bridge_patch.fix import Fix, Install, Need
 from mtp_bridge_patch.fixes import (
     checkpoint_pipeline,
-    contiguous_save,
+    errors_together,
     expert_mappings,
     expert_numbers,
     layout_check,
     padded_vocabulary,
-    saved_files,
     stored_dtypes,
     strict_load,
     text_only,
@@ -23,16 +22,19 @@ from mtp_bridge_patch.fixes import (
 )
 from mtp_bridge_patch.fixes.config_only import export
 from mtp_bridge_patch.fixes.fp8 import fp8
-from mtp_bridge_patch.fixes.mtp import any_layer, any_stage
+from mtp_bridge_patch.fixes.mtp import any_layer, any_stage, off
+from mtp_bridge_patch.fixes.saving import contiguous_save, saved_files, saved_index
 from mtp_bridge_patch.import_hook import after_import
 from mtp_bridge_patch.releases import installed_release
 from mtp_bridge_patch.upstream.saving import INSTALLERS
 
 FIXES: tuple[Fix, ...] = (
+    errors_together.FIX,
     text_only.FIX,
     layout_check.FIX,
     any_layer.FIX,
     any_stage.FIX,
+    off.FIX,
     expert_mappings.FIX,
     expert_numbers.FIX,
     padded_vocabulary.FIX,
@@ -42,6 +44,7 @@ FIXES: tuple[Fix, ...] = (
     strict_load.FIX,
     saved_files.FIX,
     checkpoint_pipeline.FIX,
+    saved_index.FIX,
     fp8.FIX,
     export.FIX,
 )

@@ -25,6 +25,7 @@ OTHERS: tuple[Any, ...] = (
 )
 SAVES = (
     ("megatron.bridge.models.conversion.auto_bridge", "AutoBridge", "save_hf_pretrained"),
+    ("megatron.bridge.models.conversion.auto_bridge", "AutoBridge", "save_hf_weights"),
     ("megatron.bridge.models.hf_pretrained.base", "PreTrainedBase", "save_artifacts"),
 )
 
@@ -58,7 +59,7 @@ def test_other_families_are_saved_by_upstreams_function(
 
 def test_config_is_loaded_by_the_call_not_before(release: str) -> None:
     del release
-    module, owner, name = SAVES[1]
+    module, owner, name = SAVES[2]
     mtp_bridge_patch.apply()
     config = mock.Mock(architectures=["LlamaForCausalLM"])
     pretrained = getattr(importlib.import_module(module), owner)(config)

@@ -18,10 +18,12 @@ V05 = (*V04, "0.5.0", "0.5.1")
 KNOWN = (*V05, "0.6.0", "0.6.2")
 # Of each fix, in the order in which they are applied: the releases it is made for, and the one that mends it.
 TABLE: dict[str, tuple[tuple[str, ...], str | None]] = {
+    "errors-together": (KNOWN, None),
     "text-only": (V04, "0.5.0"),
     "mtp-layout-check": (KNOWN, None),
     "mtp-any-layer": (KNOWN, None),
     "mtp-any-stage": (KNOWN, None),
+    "mtp-off": (KNOWN, None),
     "mtp-expert-mappings": (KNOWN, None),
     "expert-numbers": (V04, "0.5.0"),
     "padded-vocabulary": (KNOWN, None),
@@ -31,6 +33,7 @@ TABLE: dict[str, tuple[tuple[str, ...], str | None]] = {
     "strict-load": (KNOWN, None),
     "saved-files": (KNOWN, None),
     "checkpoint-pipeline": (KNOWN, None),
+    "saved-index": (KNOWN, None),
     "fp8-per-expert": (KNOWN, None),
     "config-only-export": (KNOWN, None),
 }

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from mtp_bridge_patch.fixes.saved_files import FIX
+from mtp_bridge_patch.fixes.saving.saved_files import FIX
 from mtp_bridge_patch.upstream.hooks import Save
 
 SOURCE = {"tokenizer.json": "source", "merges.txt": "source", "preprocessor_config.json": "source"}

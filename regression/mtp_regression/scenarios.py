@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtp_bridge_patch.releases import is_at_least
-from mtp_fixtures import CheckpointSpec, ExpertLayout, preset
+from mtp_fixtures import CheckpointSpec, ExpertLayout, Sharding, preset
 from mtp_fixtures.faults.write import write_faulty
 from mtp_regression.comparison.verdicts import Verdict
 from mtp_regression.ranks.parallel import Parallel
@@ -29,12 +29,16 @@ class Use(StrEnum):
         SEQUENTIAL: With experts held one by one (`moe_grouped_gemm=False`).
         CONFIG_ONLY: Exported with a config alone.
         PADDED: With a padded vocabulary (`should_pad_vocab=True`).
+        OWN_FOLDERS: Saved by every rank into a folder of its own (`distributed_save=True`).
+        WITHOUT_MTP: With MTP switched off (`mtp_num_layers=None`).
     """
 
     PLAIN = "MegatronBridge"
     SEQUENTIAL = "SequentialExperts"
     CONFIG_ONLY = "ConfigOnly"
     PADDED = "PaddedVocabulary"
+    OWN_FOLDERS = "OwnFolders"
+    WITHOUT_MTP = "WithoutMtp"
 
     def adapter(self, *, patched: bool) -> str:
         """Name the adapter; see `adapters.protocol.find`."""
@@ -84,6 +88,9 @@ _Q35, _Q36, _Q27, _Q08 = "qwen3.5-35b-a3b", "qwen3.6-35b-a3b", "qwen3.6-27b", "q
 _SINGLE = {"decoder_experts": ExpertLayout.PER_EXPERT}
 _TEXT = {"text_only": True}
 _TWO = {"mtp_layers": 2}
+_SHARED_SHARD = {"sharding": Sharding.MTP_WITH_LM_HEAD}
+_APART = {"sharding": Sharding.MTP_APART}
+_FOLDER = (Stage.NATIVE, Stage.STREAM, Stage.SAVED, Stage.FILES)
 
 
 def _pp3(layout: str) -> Parallel:
@@ -114,8 +121,8 @@ RESHARDINGS = {
         "ep4 to tp2": (17,),
         "tp1 to ep4": (17,),
         "tp2 ep2 to tp1": (17,),
-        "pp2 Et|tttmL to pp2": (17, 24),
-        "pp2 Et|tttmL to pp4": (17, 24),
+        "pp2 Et|tttmL to pp2": (17, 26),
+        "pp2 Et|tttmL to pp4": (17, 26),
         "pp2 Et|tttmL to tp1": (17,),
         "tp1 to pp3 Ett|tt|mL": (17, 19),
     }.items()
@@ -155,6 +162,15 @@ SCENARIOS = (
     Scenario("padded vocabulary, MoE", _Q36, (12, 17), use=Use.PADDED),
     Scenario("padded vocabulary, text-only", _Q27, (11, 18), _TEXT, parallel=Parallel(), use=Use.PADDED),
     Scenario("padded vocabulary, tied embeddings", _Q08, (9, 12, 14), parallel=_TP2, use=Use.PADDED),
+    Scenario("MTP off, MoE", _Q36, (21, 24), _SHARED_SHARD, use=Use.WITHOUT_MTP, stages=_FOLDER),
+    Scenario(
+        "MTP off, MTP in files of its own", _Q35, (9, 21, 24), _APART, use=Use.WITHOUT_MTP, stages=_FOLDER
+    ),
+    Scenario("MTP off, dense", _Q27, (21, 24), parallel=Parallel(pp=2), use=Use.WITHOUT_MTP, stages=_FOLDER),
+    Scenario(
+        "saved by every rank apart", _Q27, (25,), parallel=_TP2, use=Use.OWN_FOLDERS, stages=(Stage.SAVED,)
+    ),
+    Scenario("MTP off, text-only", _Q27, (18, 21, 24), _TEXT, _TP2, use=Use.WITHOUT_MTP, stages=_FOLDER),
     *(
         Scenario(f"parallel {parallel}", _Q36, findings, parallel=parallel)
         for parallel, findings in PIPELINES.items()

@@ -28,6 +28,7 @@ from mtp_regression.maintenance.rooms import problems
         (["fuzz", "index", "--input", __file__, "--seconds", "60"], "--seconds: has no effect with --input"),
         (["gpu-check", "--pack", "folder", "--cpu"], "--cpu: has no effect with --pack"),
         (["gpu-check", "folder", "--pack", "folder"], "FOLDER: has no effect with --pack"),
+        (["soak", "--runs", "1"], "1 is not in the range"),
         (["case"], "No such command 'case'"),
     ],
 )

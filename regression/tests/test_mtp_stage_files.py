@@ -74,11 +74,11 @@ def test_fields_are_compared_as_they_are_parsed(
     for folder, content in zip(folders, (config, config | change), strict=True):
         folder.mkdir()
         (folder / "config.json").write_text(json.dumps(content, indent=len(content)))
-    findings = compare_side_files(*folders)
+    findings = compare_side_files(*folders, config)
     assert [f"{finding.verdict}: {finding.detail}" for finding in findings] == found
 
 
 def test_a_field_that_occurs_twice_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"dtype": "bfloat16", "dtype": "bfloat16"}')
-    [finding] = compare_side_files(tmp_path, tmp_path)
+    [finding] = compare_side_files(tmp_path, tmp_path, {})
     assert "dtype" in finding.detail

@@ -62,6 +62,8 @@ class Hooks:
 
     Attributes:
         begin: Completes a conversion that has begun; may be called again for the same one.
+        load: Loads a whole checkpoint by calling its third argument; every rank calls it. The others are the
+            bridge and the model's chunks, without their wrappers.
         check: Looks at a checkpoint before anything is read of it; raises if it cannot be loaded.
         before_load: Called before a whole checkpoint is loaded, after all checks; raises if it cannot be.
         loaded: Changes a tensor that was read: gets it, its key and upstream's state dict.
@@ -72,10 +74,12 @@ class Hooks:
         embedding_chunks: Chooses the chunks that tied embeddings are broadcast between.
         export: Yields what is exported instead of one tensor: names and tensors.
         save: Saves a folder by calling its second argument, or otherwise; every rank calls it.
+        save_weights: Saves the weights in the same way, alone or as a part of `save`; every rank calls it.
         save_artifacts: Saves what goes with the weights in the same way; a rank that writes calls it.
     """
 
     begin: Callable[[Conversion], None] | None = None
+    load: Callable[[Any, list[Any], Callable[[], Any]], Any] | None = None
     check: Callable[[Conversion], None] | None = None
     before_load: Callable[[Load], None] | None = None
     loaded: Callable[[Any, str, Any], Any] | None = None
@@ -86,6 +90,7 @@ class Hooks:
     embedding_chunks: Callable[[list[Any]], list[Any]] | None = None
     export: Callable[[str, Any, Export], Iterator[tuple[str, Any]]] | None = None
     save: Callable[[Save, Callable[[], Any]], Any] | None = None
+    save_weights: Callable[[Save, Callable[[], Any]], Any] | None = None
     save_artifacts: Callable[[Save, Callable[[], Any]], Any] | None = None
 
     @classmethod

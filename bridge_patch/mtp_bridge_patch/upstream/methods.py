@@ -45,18 +45,24 @@ def install_bridges(module: ModuleType, fixes: Fixes) -> Callable[[], None]:
 
 
 def _load(upstream: Method, fixes: Fixes) -> Method:
-    before_load = Hooks.of(fixes, "before_load")
+    before_load, around = Hooks.of(fixes, "before_load"), Hooks.of(fixes, "load")
 
     def load_weights_hf_to_megatron(
         self: Any, hf_pretrained: Any, megatron_model: Any, *args: Any, **kwargs: Any
     ) -> Any:
-        conversion = _completed(begin(self, hf_pretrained, megatron_model), fixes)
-        _check(conversion, fixes)
-        if conversion.source is not None:
-            load = Load(self, conversion, chunks(megatron_model))
-            for hook in before_load:
-                hook(load)
-        return upstream(self, hf_pretrained, megatron_model, *args, **kwargs)
+        models = chunks(megatron_model)
+
+        def proceed() -> Any:
+            conversion = _completed(begin(self, hf_pretrained, megatron_model), fixes)
+            _check(conversion, fixes)
+            if conversion.source is not None:
+                for hook in before_load:
+                    hook(Load(self, conversion, models))
+            return upstream(self, hf_pretrained, megatron_model, *args, **kwargs)
+
+        for hook in reversed(around):
+            proceed = functools.partial(hook, self, models, proceed)
+        return proceed()
 
     return load_weights_hf_to_megatron
 
@@ -192,7 +198,7 @@ def _naming(fixes: Fixes) -> ExitStack:
 
 METHODS = MappingProxyType(
     {
-        "load_weights_hf_to_megatron": (_load, ("check", "before_load")),
+        "load_weights_hf_to_megatron": (_load, ("load", "check", "before_load")),
         "stream_weights_hf_to_megatron": (_load_stream, ("check",)),
         "maybe_modify_loaded_hf_weight": (_loaded, ("loaded",)),
         "mapping_registry": (_registry, ("mappings",)),

@@ -20,3 +20,22 @@ def is_last_stage(models: list[Any]) -> bool:
         return bool(module.is_pp_last_stage(module._get_pp_group(models)))
     group = module.parallel_state.get_pipeline_model_parallel_group()
     return bool(group.rank() == group.size() - 1)
+
+
+def stage_and_pipeline(models: list[Any]) -> tuple[Any, Any] | None:
+    """Return the group of the ranks of this rank's pipeline stage, and that of one rank of every stage.
+
+    None if there are no such groups, as in a process alone.
+    """
+    module = model_bridge()
+    state = module.parallel_state
+    own = getattr(module, "_get_pg_collection_from_model", lambda _models: None)(models)
+    stage, pipeline = (getattr(own, name, None) for name in ("tp_dp_cp", "pp"))
+    if stage is not None and pipeline is not None:
+        return stage, pipeline
+    if not state.model_parallel_is_initialized():
+        return None
+    return (
+        state.get_tensor_and_data_parallel_group(with_context_parallel=True),
+        state.get_pipeline_model_parallel_group(),
+    )

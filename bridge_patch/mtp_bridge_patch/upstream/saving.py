@@ -46,7 +46,7 @@ class FamilyMethod:
 
 
 def install_save(module: ModuleType, fixes: Fixes) -> Callable[[], None]:
-    """Call the hooks `save` where `AutoBridge` saves a model of the family.
+    """Call the hooks `save` and `save_weights` where `AutoBridge` saves a model of the family.
 
     Args:
         module: The imported ``megatron.bridge.models.conversion.auto_bridge``.
@@ -55,7 +55,10 @@ def install_save(module: ModuleType, fixes: Fixes) -> Callable[[], None]:
     Returns:
         What puts the class back as it was.
     """
-    return _install(module.AutoBridge, "save_hf_pretrained", Hooks.of(fixes, "save"), _of_auto_bridge)
+    undo = ExitStack()
+    for name, hook in _SAVES.items():
+        undo.callback(_install(module.AutoBridge, name, Hooks.of(fixes, hook), _of_auto_bridge))
+    return undo.close
 
 
 def install_artifacts(module: ModuleType, fixes: Fixes) -> Callable[[], None]:
@@ -110,6 +113,9 @@ def _known_config(pretrained: Any) -> Any:
 def _itself(pretrained: Any) -> Any:
     return pretrained
 
+
+_SAVES = MappingProxyType({"save_hf_pretrained": "save", "save_hf_weights": "save_weights"})
+"""Methods of `AutoBridge`, and the hooks of each; the first calls the second."""
 
 INSTALLERS = MappingProxyType(
     {

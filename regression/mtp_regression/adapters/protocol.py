@@ -31,9 +31,11 @@ class Adapter(Protocol):
         release: Its release.
         engine: Where the modules' parameters come from, such as a release of TransformerEngine.
 
-    Two attributes may be left out. `vocab_divisor`, of an adapter that pads the vocabulary, is Megatron's
+    Three attributes may be left out. `vocab_divisor`, of an adapter that pads the vocabulary, is Megatron's
     `make_vocab_size_divisible_by`. `refusals` are classes of exceptions by which the bridge says, before it
-    loads anything, that it cannot carry the checkpoint; the patch's own are known without it.
+    loads anything, that it cannot carry the checkpoint; the patch's own are known without it. `without_mtp`
+    is true of an adapter whose model is built without the checkpoint's MTP layers: what it exports is to be
+    the checkpoint without `mtp.*`, with a configuration that declares no MTP layer.
 
     The methods of `MayHave` may be left out as well.
     """

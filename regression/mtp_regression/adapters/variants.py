@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 from transformers import AutoConfig
 
 from mtp_bridge_patch.releases import is_at_least
@@ -55,6 +56,30 @@ class PaddedVocabulary(MegatronBridge):
         self.vocab_divisor = _VOCAB_DIVISOR if padded else 1
 
 
+class WithoutMtp(MegatronBridge):
+    """MTP is switched off before the model is built, as for reinforcement learning."""
+
+    without_mtp = True
+
+    def configure(self, provider: Any) -> None:
+        """Ask for no MTP, whatever the checkpoint has."""
+        provider.mtp_num_layers = None
+
+
+class OwnFolders(MegatronBridge):
+    """Every rank saves its part into a folder of its own; then the files are put together."""
+
+    def save(self, folder: Path, **options: Any) -> None:
+        """Save on a disk of the rank's own, as it were, and move what is there."""
+        own = folder.with_name(f"{folder.name}-of-rank{dist.get_rank()}")
+        own.mkdir()
+        super().save(own, distributed_save=True, **options)
+        folder.mkdir(exist_ok=True)
+        for file in own.iterdir():
+            file.rename(folder / file.name)
+        own.rmdir()
+
+
 class PatchedSequentialExperts(Patched, SequentialExperts):
     """The patched bridge, with SequentialMLP."""
 
@@ -65,3 +90,11 @@ class PatchedPaddedVocabulary(Patched, PaddedVocabulary):
 
 class PatchedConfigOnly(Patched, ConfigOnly):
     """The patched bridge, which exports without the checkpoint."""
+
+
+class PatchedOwnFolders(Patched, OwnFolders):
+    """The patched bridge, every rank saving into a folder of its own."""
+
+
+class PatchedWithoutMtp(Patched, WithoutMtp):
+    """The patched bridge, with MTP switched off."""

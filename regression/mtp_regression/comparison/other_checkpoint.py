@@ -57,6 +57,21 @@ def _moved(tensor: RawTensor) -> NDArray[np.uint8]:
     return moved.reshape(-1).view(np.uint8)
 
 
+class WithoutMtp(_Changed):
+    """A checkpoint's tensors but those of its MTP layers."""
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self._source if parse(name).block is not Block.MTP)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def __getitem__(self, name: str) -> RawTensor:
+        if parse(name).block is Block.MTP:
+            raise KeyError(name)
+        return self._source[name]
+
+
 class SignFlipped(_Changed):
     """A checkpoint's tensors with the sign bit of every matrix's elements flipped, those of scales apart.
 

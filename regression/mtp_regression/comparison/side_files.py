@@ -14,6 +14,7 @@ from typing import Any
 
 from mtp_checkpoint.files.index import INDEX_NAME, SUFFIX
 from mtp_checkpoint.files.untrusted import parse_object, read_json
+from mtp_checkpoint.inspection.declaration import CONFIG_NAME
 from mtp_fixtures.writing.manifest import MANIFEST_NAME
 from mtp_regression.comparison.verdicts import Finding, Verdict
 
@@ -46,12 +47,13 @@ def side_files(folder: Path) -> set[str]:
     return {name for name in names if not any(fnmatchcase(name, pattern) for pattern in _NOT_BESIDE)}
 
 
-def compare_side_files(source: Path, saved: Path) -> list[Finding]:
+def compare_side_files(source: Path, saved: Path, config: Mapping[str, Any]) -> list[Finding]:
     """Compare all such files of two checkpoints.
 
     Args:
         source: The checkpoint's folder.
         saved: The folder that a bridge has saved.
+        config: What `config.json` should be.
 
     Returns:
         MISSING for a file or a field that is lost, UNEXPECTED for one that is new, WRONG for one with another
@@ -66,7 +68,8 @@ def compare_side_files(source: Path, saved: Path) -> list[Finding]:
         if name.endswith(".json"):
             fields, problems = parse_object(read_json(saved / name), str(saved / name))
             findings += [Finding(name, Verdict.WRONG, problem) for problem in problems]
-            findings += _compare_fields(name, parse_object(read_json(source / name), "")[0], fields)
+            original = config if name == CONFIG_NAME else parse_object(read_json(source / name), "")[0]
+            findings += _compare_fields(name, original, fields)
         elif (source / name).read_bytes() != (saved / name).read_bytes():
             findings.append(Finding(name, Verdict.WRONG, "another content"))
     return sorted(findings, key=lambda finding: finding.tensor)
@@ -75,7 +78,7 @@ def compare_side_files(source: Path, saved: Path) -> list[Finding]:
 def _fields(file: str, content: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield the fields of a file; those of `config.json`'s sections, such as `text_config`, one by one."""
     for name, value in content.items():
-        if file == "config.json" and name.endswith("_config") and isinstance(value, dict):
+        if file == CONFIG_NAME and name.endswith("_config") and isinstance(value, dict):
             yield from ((f"{name}.{below}", field) for below, field in value.items())
         else:
             yield name, value

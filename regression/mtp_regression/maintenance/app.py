@@ -215,6 +215,17 @@ def gpu_roundtrip(context: typer.Context) -> None:
     raise typer.Exit(main(context.args))
 
 
+@app.command()
+def soak(
+    runs: Annotated[int, typer.Option(min=2, help="Round trips; every failure takes two.")] = 200,
+    seed: Annotated[int, typer.Option(help="Of what is drawn.")] = 0,
+) -> None:
+    """Run round trips in which one rank fails somewhere: the same failure must have the same verdict."""
+    from mtp_regression.maintenance.soak.run import main
+
+    raise typer.Exit(main(runs, seed))
+
+
 @app.command("map")
 def print_map() -> None:
     """Print the packages' rooms and the imports between them; 1 if a folder or a module is too large."""

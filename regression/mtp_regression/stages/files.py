@@ -34,7 +34,11 @@ def files(loaded: Loaded) -> Outcome:
     if loaded.world.rank != 0:
         return Outcome()
     source = loaded.case.checkpoint
-    findings = [*compare_side_files(source, first), *_weights(source, first), *_other(first, second)]
+    findings = [
+        *compare_side_files(source, first, loaded.config),
+        *_weights(source, first),
+        *_other(first, second),
+    ]
     findings += [Finding(INDEX_NAME, Verdict.WRONG, problem) for problem in inspect(first).problems]
     compared = len(side_files(source)) + len(read_checkpoint(first).shards)
     shutil.rmtree(second, ignore_errors=True)

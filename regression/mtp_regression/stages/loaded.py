@@ -12,8 +12,10 @@ from typing import Any, cast
 import torch
 import torch.distributed as dist
 
+from mtp_checkpoint.inspection.declaration import CONFIG_NAME
 from mtp_regression.adapters.protocol import Adapter, MayHave, find
 from mtp_regression.comparison.generated import tensors_of, torch_tensors
+from mtp_regression.comparison.other_checkpoint import WithoutMtp
 from mtp_regression.comparison.tensors import RawTensor, Tensors
 from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.oracle.check import parameter_finding
@@ -30,21 +32,24 @@ class Loaded:
         world: The rank.
         case: The case.
         folder: Where stages may put files; the same on every rank.
-        source: The checkpoint's tensors.
-        config: Its `config.json`.
         bridge: The adapter.
         parallel: The layout that its model has.
+        checkpoint: The checkpoint's tensors.
+        source: Those that the bridge should carry.
+        config: The `config.json` that belongs to them.
     """
 
     def __init__(self, world: World, case: Case, folder: Path) -> None:
         """Make the adapter, and load nothing yet."""
         self.world, self.case, self.folder = world, case, folder
-        self.source: Tensors = tensors_of(case.checkpoint, case.generated)
-        self.config: dict[str, Any] = json.loads(
-            (case.checkpoint / "config.json").read_text(encoding="utf-8")
-        )
         self.bridge = self._adapter()
         self.parallel = self._first_parallel
+        self._without_mtp = bool(getattr(self.bridge, "without_mtp", False))
+        self.checkpoint: Tensors = tensors_of(case.checkpoint, case.generated)
+        self.source = self.carried(self.checkpoint)
+        self.config: dict[str, Any] = json.loads((case.checkpoint / CONFIG_NAME).read_text(encoding="utf-8"))
+        if self._without_mtp:
+            self.config.get("text_config", self.config)["mtp_num_hidden_layers"] = 0
         self._as_loaded = False
 
     @property
@@ -57,6 +62,10 @@ class Loaded:
         if self.case.generated is not None:
             cast(MayHave, bridge).read_from(torch_tensors(self.case.generated))
         return bridge
+
+    def carried(self, checkpoint: Tensors) -> Tensors:
+        """Return what the bridge should carry of a checkpoint: all but MTP if it leaves that out."""
+        return WithoutMtp(checkpoint) if self._without_mtp else checkpoint
 
     def load(self) -> None:
         """Load the checkpoint."""

@@ -20,21 +20,23 @@ def reloaded(loaded: Loaded) -> Outcome:
     before: Tensors = loaded.source
     for name, tensors in others.items():
         _load(loaded, name, tensors)
-        outcome.findings += streamed(loaded, tensors, before)
-        outcome.compared += len(tensors)
-        before = tensors
+        expected = loaded.carried(tensors)
+        outcome.findings += streamed(loaded, expected, before)
+        outcome.compared += len(expected)
+        before = expected
     for name, tensors in others.items():
         _load(loaded, name, tensors)
-        outcome.findings += save_and_compare(loaded, tensors, loaded.folder / f"{name}-saved", before)
-        outcome.compared += len(tensors) if loaded.world.rank == 0 else 0
-        before = tensors
+        expected = loaded.carried(tensors)
+        outcome.findings += save_and_compare(loaded, expected, loaded.folder / f"{name}-saved", before)
+        outcome.compared += len(expected) if loaded.world.rank == 0 else 0
+        before = expected
     return outcome
 
 
 def _others(loaded: Loaded) -> dict[str, Tensors]:
     """Return the checkpoints to load, one after the other, by the names of their folders."""
-    others: dict[str, Tensors] = {"second": Moved(loaded.source)}
-    if (other := in_other_mtp_layout(loaded.source)) is not None:
+    others: dict[str, Tensors] = {"second": Moved(loaded.checkpoint)}
+    if (other := in_other_mtp_layout(loaded.checkpoint)) is not None:
         others["other-layout"] = other
     return others
 

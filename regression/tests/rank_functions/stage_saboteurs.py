@@ -170,3 +170,9 @@ class ComputesAndForgets(MegatronBridge):
         found = super().logits(batch)
         next(parameter for name, parameter in self.parameters() if name.endswith("enorm.weight")).data.zero_()
         return found
+
+
+class HasMtpAllTheSame(MegatronBridge):
+    """Says that it leaves MTP out, and does not."""
+
+    without_mtp = True

@@ -1,1 +1,1 @@
-"""Fixes for MTP layers other than the first, and in stages other than the last."""
+"""Fixes for MTP layers other than the first, in stages other than the last, and switched off."""

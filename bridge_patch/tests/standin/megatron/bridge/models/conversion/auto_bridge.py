@@ -23,13 +23,30 @@ class AutoBridge:
         save_every_n_ranks: int = 1,
     ) -> None:
         """Save what comes with the weights; 0.4.x refuses a config alone."""
-        del model, show_progress, source_path, strict
+        del show_progress, source_path, strict
         del merge_adapter_weights, distributed_save, save_every_n_ranks
         if version("megatron-bridge").startswith("0.4.") and not hasattr(self.hf_pretrained, "state"):
             raise ValueError("The state source is required")
         save = ("save_artifacts", "save_pretrained")  # of a checkpoint, of a config
         for method in filter(None, (getattr(self.hf_pretrained, name, None) for name in save)):
             method(path)
+        self.save_hf_weights(model, path)
+
+    def save_hf_weights(
+        self,
+        model: list[Any],
+        path: str | Path,
+        show_progress: bool = True,
+        strict: bool = True,
+        merge_adapter_weights: bool = True,
+        distributed_save: bool = False,
+        save_every_n_ranks: int = 1,
+    ) -> None:
+        """Have the checkpoint's reader save, as it is its files that are written anew."""
+        del model, show_progress, strict, merge_adapter_weights, distributed_save, save_every_n_ranks
+        source = getattr(getattr(self.hf_pretrained, "state", None), "source", None)
+        if hasattr(source, "save_generator"):
+            source.save_generator(path)
 
 
 if version("megatron-bridge").startswith("0.6."):
@@ -54,3 +71,21 @@ if version("megatron-bridge").startswith("0.6."):
             del show_progress, source_path, strict
             del merge_adapter_weights, distributed_save, save_every_n_ranks, weight_dtype
             super().save_hf_pretrained(model, path)
+
+        def save_hf_weights(
+            self,
+            model: list[Any],
+            path: str | Path,
+            show_progress: bool = True,
+            strict: bool = True,
+            merge_adapter_weights: bool = True,
+            distributed_save: bool = False,
+            save_every_n_ranks: int = 1,
+            weight_dtype: Any = None,
+        ) -> None:
+            """Save the same."""
+            del show_progress, strict, merge_adapter_weights, distributed_save
+            del save_every_n_ranks, weight_dtype
+            super().save_hf_weights(model, path)
+
+    del _V05  # upstream has one class alone

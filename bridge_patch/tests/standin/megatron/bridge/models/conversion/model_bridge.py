@@ -34,6 +34,9 @@ def _get_group(megatron_model: Any, name: str) -> Any:
     return getattr(getattr(models[0], "pg_collection", None), name, None) if models else None
 
 
+parallel_state = SimpleNamespace(model_parallel_is_initialized=lambda: False)
+
+
 def _get_pp_group(megatron_model: Any) -> Any:
     return _get_group(megatron_model, "pp")
 
@@ -215,6 +218,5 @@ if _RELEASE.startswith("0.6."):
 if _RELEASE in ("0.4.0", "0.4.1"):  # which ask Megatron-Core, and take no model's own groups
     del _get_ep_group, _get_pp_group, is_pp_last_stage
     _NOBODY = SimpleNamespace(rank=lambda: 0, size=lambda: 1)
-    parallel_state = SimpleNamespace(
-        get_expert_model_parallel_group=lambda: _NOBODY, get_pipeline_model_parallel_group=lambda: _NOBODY
-    )
+    parallel_state.get_expert_model_parallel_group = lambda: _NOBODY
+    parallel_state.get_pipeline_model_parallel_group = lambda: _NOBODY

@@ -1,0 +1,1 @@
+"""Fixes of what a saved folder is like."""

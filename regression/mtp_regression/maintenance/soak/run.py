@@ -1,0 +1,112 @@
+"""Draws failures and the round trips they are in, and runs each twice."""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from mtp_fixtures import CheckpointSpec, preset
+from mtp_regression.maintenance.soak.failure import KINDS, USES, Failure
+from mtp_regression.ranks.parallel import Parallel
+from mtp_regression.roundtrip.evidence import Evidence
+from mtp_regression.roundtrip.launch import StartedRanks, run_case
+from mtp_regression.stages.case import CHECKS, Case, Stage
+
+PRESETS = ("qwen3.5-35b-a3b", "qwen3.6-35b-a3b")
+LAYOUTS = tuple(map(Parallel.parse, ("tp1", "tp2", "ep2", "pp2", "tp2 ep2", "pp2 vpp2", "tp2 pp2", "ep4")))
+TIME_LIMIT = 90.0
+"""Seconds that a case may take; a rank that hangs takes them all."""
+_TENSORS = 24
+"""Fewer than any rank yields, of parameters or of the half of a stream that is left half-way."""
+_SELDOM = 12
+"""One failure in so many hangs."""
+
+Came = Mapping[Stage, tuple[object, ...]]
+"""What each stage came to: its crash, or how many findings it had on each rank."""
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A round trip with a failure.
+
+    Attributes:
+        preset: Name of the checkpoint's preset.
+        parallel: The parallel layout.
+        stages: What is taken.
+        failure: The failure.
+    """
+
+    preset: str
+    parallel: Parallel
+    stages: tuple[Stage, ...]
+    failure: Failure
+
+    @classmethod
+    def of(cls, seed: int, number: int) -> Drawn:
+        """Draw one; the same for the same seed and number."""
+        source = random.Random(f"{seed}/{number}")  # noqa: S311 (nothing is kept secret by it)
+        parallel, place = source.choice(LAYOUTS), source.choice(list(USES))
+        used = source.choice(USES[place])
+        stages = {used, *source.sample(CHECKS, source.randrange(3))}
+        kinds = [kind for kind in KINDS if kind != "hang" and (kind != "torn" or place == "save")]
+        kind = "hang" if source.randrange(_SELDOM) == 0 else source.choice(kinds)
+        rank = 0 if kind == "torn" else source.randrange(parallel.ranks)  # the first alone writes
+        after = source.randrange(_TENSORS if place in ("parameters", "stream") else 2)
+        failure = Failure(place, kind, rank, after, source.random() < 1 / 2)
+        return cls(source.choice(PRESETS), parallel, tuple(s for s in CHECKS if s in stages), failure)
+
+    def __str__(self) -> str:
+        return f"{self.preset}, {self.parallel}, {' '.join(self.stages)}: {self.failure}"
+
+    def wrong(self, came: Came) -> Iterator[str]:
+        """Say which stages came to something else than they should."""
+        for stage in self.stages:
+            expected = self.failure.crash(stage)
+            found = came[stage][:3] if came[stage][0] != "ended" else None
+            if found != expected:
+                yield f"{stage}: {found or 'ended well'}, not {expected or 'well'}"
+
+
+def main(runs: int, seed: int) -> int:
+    """Run drawn round trips, each twice, and print what is not as it should be.
+
+    Args:
+        runs: How many round trips there are; every failure takes two.
+        seed: Of what is drawn.
+
+    Returns:
+        0 if both runs of each failure came to the same, and to what it should come to; 1 if not.
+    """
+    launch = StartedRanks(time_limit=TIME_LIMIT)
+    problems = 0
+    with tempfile.TemporaryDirectory(prefix="mtp-soak-") as scratch:
+        folders = {name: CheckpointSpec(preset(name)).write(Path(scratch, name)) for name in PRESETS}
+        for number in range((runs + 1) // 2):
+            drawn = Drawn.of(seed, number)
+            adapter = f"mtp_regression.maintenance.soak.adapter:{drawn.failure}"
+            case = Case(adapter, folders[drawn.preset], drawn.parallel)
+            first, second = (
+                came_of(run_case(case, launch, Path(scratch, "logs"), drawn.stages)) for _ in range(2)
+            )
+            found = [] if first == second else [f"once {first}, then {second}"]
+            found += drawn.wrong(first)
+            print(f"{number}: {drawn}: {'; '.join(found) or 'the same twice'}", flush=True)
+            problems += bool(found)
+    print(f"seed {seed}: {number + 1} failures, each twice: {problems} problems")
+    return 1 if problems else 0
+
+
+def came_of(evidence: Evidence) -> Came:
+    """Return what two runs are to have in common."""
+    ended = {
+        stage: ("ended", *(len(outcome.findings) for outcome in outcomes))
+        for stage, outcomes in evidence.outcomes.items()
+    }
+    crashed = {
+        stage: (crash.stage, crash.rank, crash.kind, crash.exception, crash.message)
+        for stage, crash in evidence.crashes.items()
+    }
+    return {**ended, **crashed}
