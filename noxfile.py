@@ -28,7 +28,6 @@ nox.options.sessions = ["tests", "lint"]
 
 # The generator and the patch run on all; Megatron-Bridge needs >=3.12,<3.13.
 OLDEST_PYTHON, PYTHON = nox.project.python_versions(nox.project.load_toml("pyproject.toml"))
-# Each release, and the one whose environment it is run in.
 ENVIRONMENTS = runpy.run_path("bridge_patch/mtp_bridge_patch/releases.py")["ENVIRONMENTS"]
 RELEASES = tuple(release for release, environment in ENVIRONMENTS.items() if release == environment)
 KNOWN_BAD_RELEASE, DEFAULT_RELEASE = RELEASES[0], RELEASES[-1]
@@ -36,7 +35,6 @@ REQUIREMENTS = Path("requirements")
 MAINTENANCE = ("python", "-m", "mtp_regression.maintenance")
 
 ENVIRONMENT = {
-    # No session looks a model up elsewhere.
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -46,10 +44,7 @@ ENVIRONMENT = {
 
 
 def install(session: nox.Session, requirements: str) -> None:
-    """Install a pinned environment, then the kit itself, in place.
-
-    `--no-deps` both times: the pins are complete, and leave out on purpose what a conversion does not need.
-    """
+    """Install a pinned environment, which is complete (`--no-deps`), then the kit itself, in place."""
     session.install("--no-deps", "-r", str(REQUIREMENTS / f"{requirements}.txt"))
     session.install("--no-deps", "-e", ".")
     session.env.update(ENVIRONMENT)
@@ -133,9 +128,8 @@ def stability(session: nox.Session, releases: str) -> None:
     install(session, "light")
     if releases == "oldest":
         session.install("--no-deps", "-r", str(REQUIREMENTS / "oldest.txt"))
-    session.run("python", "-c", "import numpy, sys; print('numpy', numpy.__version__, 'python', sys.version)")
-    tests = ("test_mtp_manifest", "test_values", "test_specials", "test_fp8", "test_mtp_random")
-    session.run("pytest", *(f"fixtures/tests/{name}.py" for name in tests), *session.posargs)
+    tests = ("mtp_manifest", "values", "specials", "fp8", "mtp_random")
+    session.run("pytest", *(f"fixtures/tests/test_{name}.py" for name in tests), *session.posargs)
 
 
 @nox.session(python=PYTHON)
@@ -170,11 +164,20 @@ def cases(session: nox.Session) -> None:
         session.notify(f"cases-{release}", session.posargs)
 
 
-@nox.session(python=PYTHON)
-def patched_grid(session: nox.Session) -> None:
-    """Take what the patch adds through all parallel layouts of the main job."""
-    install_release(session, DEFAULT_RELEASE)
-    session.run(*MAINTENANCE, "patched-grid", *session.posargs)
+def job(name: str, about: str) -> None:
+    """Make a session of one of the maintainers' jobs."""
+
+    def run(session: nox.Session) -> None:
+        install_release(session, DEFAULT_RELEASE)
+        session.run(*MAINTENANCE, name, *session.posargs)
+
+    run.__doc__ = about
+    nox.session(name=name.replace("-", "_"), python=PYTHON)(run)
+
+
+job("patched-grid", "Take what the patch adds through all parallel layouts of the main job.")
+job("forward", "Compare the logits of right and of wrong models with transformers', in all layouts.")
+job("soak", "Run drawn round trips with drawn failures: the same failure has the same verdict.")
 
 
 @nox.session(python=PYTHON)
@@ -198,16 +201,13 @@ def gpu_roundtrip(session: nox.Session) -> None:
     """Compare the round trip on GPUs with the CPU's; with --no-venv in the environment that is there."""
     if session.venv_backend == "none":
         folders = [str(Path(folder).resolve()) for folder in ("fixtures", "bridge_patch", "regression")]
-        paths = [*folders, os.environ.get("PYTHONPATH", "")]
-        session.env.update(ENVIRONMENT | {"PYTHONPATH": os.pathsep.join(filter(None, paths))})
+        paths = os.pathsep.join(filter(None, [*folders, os.environ.get("PYTHONPATH", "")]))
+        session.env.update(ENVIRONMENT | {"PYTHONPATH": paths})
     else:
         if not gpus():
             session.error("gpu_roundtrip needs a GPU with its driver; `nox -s roundtrip` needs neither")
         if cuda_toolkit() is None:
-            session.error(
-                "gpu_roundtrip builds TransformerEngine and needs a CUDA 13 toolkit (nvcc); "
-                "with --no-venv nothing is built"
-            )
+            session.error("gpu_roundtrip builds TransformerEngine: it needs a CUDA 13 toolkit, or --no-venv")
         install_release(session, DEFAULT_RELEASE)
         install_transformer_engine(session)
     session.run(*MAINTENANCE, "gpu-roundtrip", *session.posargs)

@@ -22,7 +22,7 @@ FIELDS: Mapping[str, Mapping[str, Any]] = {
     "RotaryBaseOfQwen3": {"rotary_base": 1_000_000},
     "RotaryPercentHalf": {"rotary_percent": 0.5},
     "RotaryPercentOne": {"rotary_percent": 1.0},
-    "RotaryInterleaved": {"rotary_interleaved": True},
+    "Interpolated": {"seq_len_interpolation_factor": 4.0},
     "EpsilonLarge": {"layernorm_epsilon": 1e-2},
     "EpsilonOfLayerNorm": {"layernorm_epsilon": 1e-5},
     "GammaAsItIs": {"layernorm_zero_centered_gamma": False},
@@ -32,7 +32,7 @@ FIELDS: Mapping[str, Mapping[str, Any]] = {
     "SoftmaxBeforeTopK": {"moe_router_pre_softmax": True},
     "SigmoidScores": {"moe_router_score_function": "sigmoid"},
     "ScaledScores": {"moe_router_topk_scaling_factor": 2.0},
-    "PostNormResidual": {"apply_residual_connection_post_layernorm": True},
+    "GroupLimited": {"moe_router_num_groups": 2, "moe_router_group_topk": 1},
 }
 """Wrong values of a provider's fields, by the adapter's name."""
 
@@ -81,7 +81,7 @@ def _mtp_before_the_final_norm(modules: list[nn.Module]) -> Iterator[None]:
     """Give MTP the decoder's hidden state as it is before the final norm."""
     before: list[torch.Tensor] = []
 
-    def given(_mtp: nn.Module, inputs: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def given(_layer: nn.Module, inputs: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         return inputs, {**named, "hidden_states": before[-1]}
 
     handles = []
@@ -89,7 +89,7 @@ def _mtp_before_the_final_norm(modules: list[nn.Module]) -> Iterator[None]:
         if (norm := getattr(getattr(module, "decoder", None), "final_layernorm", None)) is not None:
             handles.append(norm.register_forward_pre_hook(lambda _norm, inputs: before.append(inputs[0])))
         if (mtp := getattr(module, "mtp", None)) is not None:
-            handles.append(mtp.register_forward_pre_hook(given, with_kwargs=True))
+            handles.append(mtp.layers[0].register_forward_pre_hook(given, with_kwargs=True))
     try:
         yield
     finally:
