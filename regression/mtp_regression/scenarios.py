@@ -14,7 +14,7 @@ from mtp_fixtures.faults.write import write_faulty
 from mtp_regression.comparison.verdicts import Verdict
 from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.ranks.resharding import Resharding, read_layout
-from mtp_regression.stages.case import CHECKS, Stage, stages_of
+from mtp_regression.stages.case import ONE_LAYOUT, Stage
 
 _TP2, _TP2_EP2 = Parallel(tp=2), Parallel(tp=2, ep=2)
 _EP2_TO_TP2 = read_layout("ep2 to tp2")
@@ -167,10 +167,10 @@ SCENARIOS = (
         "MTP off, MTP in files of its own", _Q35, (9, 21, 24), _APART, use=Use.WITHOUT_MTP, stages=_FOLDER
     ),
     Scenario("MTP off, dense", _Q27, (21, 24), parallel=Parallel(pp=2), use=Use.WITHOUT_MTP, stages=_FOLDER),
+    Scenario("MTP off, text-only", _Q27, (18, 21, 24), _TEXT, _TP2, use=Use.WITHOUT_MTP, stages=_FOLDER),
     Scenario(
         "saved by every rank apart", _Q27, (25,), parallel=_TP2, use=Use.OWN_FOLDERS, stages=(Stage.SAVED,)
     ),
-    Scenario("MTP off, text-only", _Q27, (18, 21, 24), _TEXT, _TP2, use=Use.WITHOUT_MTP, stages=_FOLDER),
     *(
         Scenario(f"parallel {parallel}", _Q36, findings, parallel=parallel)
         for parallel, findings in PIPELINES.items()
@@ -195,10 +195,10 @@ SCENARIOS = (
         use=Use.CONFIG_ONLY,
         stages=(Stage.RESHARDED,),
     ),
-    Scenario("all stages, MTP per expert", _Q35, (9, 17, 21, 22), stages=stages_of(_TP2, CHECKS)),
-    Scenario("all stages, MTP packed", _Q36, (17, 21), stages=stages_of(_TP2, CHECKS)),
-    Scenario("all stages, FP8 MoE", _Q36 + "-fp8", (5,), stages=stages_of(_TP2, CHECKS)),
-    Scenario("all stages, tied embeddings", _Q08, (9, 14, 21), parallel=_TP2, stages=stages_of(_TP2, CHECKS)),
+    Scenario("all stages, MTP per expert", _Q35, (9, 17, 21, 22), stages=ONE_LAYOUT),
+    Scenario("all stages, MTP packed", _Q36, (17, 21), stages=ONE_LAYOUT),
+    Scenario("all stages, FP8 MoE", _Q36 + "-fp8", (5,), stages=ONE_LAYOUT),
+    Scenario("all stages, tied embeddings", _Q08, (9, 14, 21), parallel=_TP2, stages=ONE_LAYOUT),
     Scenario("fault: both layouts", _Q36, (7,), fault="both-layouts"),
     Scenario("fault: half a packed pair", _Q36, (7,), fault="half-packed"),
     Scenario("fault: an expert missing", _Q35, (6,), fault="expert-missing"),

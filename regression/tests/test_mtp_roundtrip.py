@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from mtp_regression.commands.app import app
 from mtp_regression.roundtrip.evidence import Crash
-from mtp_regression.stages.case import CHECKS, Stage
+from mtp_regression.stages.case import ONE_LAYOUT, Stage
 
 from .conftest import EXPORTS
 
@@ -44,7 +44,7 @@ def test_every_stage_is_taken_in_every_cell(report: dict[str, Any]) -> None:
         records = [
             record for record in report["records"] if (record["checkpoint"], record["parallel"]) == cell
         ]
-        assert [record["stage"] for record in records] == list(CHECKS)
+        assert [record["stage"] for record in records] == list(ONE_LAYOUT)
 
 
 def test_no_exception_touches_an_mtp_tensor(report: dict[str, Any]) -> None:

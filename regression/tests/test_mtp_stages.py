@@ -107,7 +107,7 @@ def test_what_a_second_load_leaves_of_the_first_is_named(
 
 def test_without_an_oracle_the_sign_bit_shows_what_is_passed_through(sabotaged: Sabotaged) -> None:
     records = sabotaged("PassesThroughWithoutOracle", "tp1")
-    assert list(records) == ["stream", "saved", "files", "retrained"]
+    assert list(records) == ["stream", "saved", "files", "forward", "retrained"]
     assert failed(records) == {"retrained"}
     named = {found["tensor"] for found in records["retrained"]["tensors"]}
     assert "mtp.fc.weight" in named
@@ -122,4 +122,10 @@ def test_model_without_an_oracle_passes_what_runs(checkpoints: dict[str, Path], 
         "native": "stage_saboteurs:NoOracle has no coordinates",
         "reloaded": "stage_saboteurs:NoOracle has no reload",
     }
-    assert {record["stage"] for record in report["records"]} == {"stream", "saved", "files", "retrained"}
+    assert {record["stage"] for record in report["records"]} == {
+        "stream",
+        "saved",
+        "files",
+        "forward",
+        "retrained",
+    }

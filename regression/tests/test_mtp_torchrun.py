@@ -21,7 +21,7 @@ def test_the_import_is_counted_and_all_stages_run(checkpoints: dict[str, Path], 
     report = json.loads((tmp_path / "reports" / "roundtrip.json").read_text())
     assert report["import_seconds"] > report["records"][0]["load_seconds"] > 0
     assert [record["stage"] for record in report["records"]] == [
-        *("native", "stream", "saved", "files", "retrained", "reloaded")
+        *("native", "stream", "saved", "files", "forward", "retrained", "reloaded")
     ]
     assert len(list((tmp_path / "reports" / "kept").rglob("saved/config.json"))) == 1
 

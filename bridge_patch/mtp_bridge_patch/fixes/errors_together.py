@@ -8,6 +8,7 @@ rank while weights are exported is as upstream has it.
 
 import functools
 import importlib
+import inspect
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from contextvars import ContextVar
@@ -132,10 +133,11 @@ def _save(call: Save, proceed: Callable[[], Any]) -> Any:
 
 def _met(upstream: Callable[..., Any]) -> Callable[..., Any]:
     """Return a collective of all ranks before which they meet."""
+    signature = inspect.signature(upstream)
 
     @functools.wraps(upstream)
     def collective(*args: Any, **kwargs: Any) -> Any:
-        if kwargs.get("group") is None:
+        if signature.bind(*args, **kwargs).arguments.get("group") is None:
             meet(None)
         return upstream(*args, **kwargs)
 

@@ -56,7 +56,7 @@ def raise_together(error: Exception | None, groups: Sequence[Any]) -> None:
     for rank, its in sorted(known.items()):
         if its is not None:
             its.add_note(f"(raised by rank {rank}, and so by all)")
-            raise its
+            raise its from None
 
 
 def _portable(error: Exception) -> Exception:

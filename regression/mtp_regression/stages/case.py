@@ -44,6 +44,9 @@ class Stage(StrEnum):
 CHECKS = tuple(stage for stage in Stage if stage is not Stage.LOAD)
 """The stages that find something; each begins with the model as it was loaded."""
 
+ONE_LAYOUT = tuple(stage for stage in CHECKS if stage is not Stage.RESHARDED)
+"""Those of a case in one parallel layout; one with two layouts takes RESHARDED alone."""
+
 NEEDS: Mapping[Stage, str] = {
     Stage.NATIVE: "coordinates",
     Stage.FORWARD: "logits",
@@ -54,8 +57,9 @@ NEEDS: Mapping[Stage, str] = {
 
 
 def stages_of(parallel: Parallel | Resharding, stages: Sequence[Stage]) -> list[Stage]:
-    """Return those of some stages that a case takes: RESHARDED if it has two layouts, the others if one."""
-    return [stage for stage in stages if isinstance(parallel, Resharding) == (stage is Stage.RESHARDED)]
+    """Return those of some stages that a case takes."""
+    its = (Stage.RESHARDED,) if isinstance(parallel, Resharding) else ONE_LAYOUT
+    return [stage for stage in stages if stage in its]
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ class Loaded:
         folder: Where stages may put files; the same on every rank.
         bridge: The adapter.
         parallel: The layout that its model has.
-        checkpoint: The checkpoint's tensors.
+        stored: The checkpoint's tensors.
         source: Those that the bridge should carry.
         config: The `config.json` that belongs to them.
     """
@@ -45,8 +45,8 @@ class Loaded:
         self.bridge = self._adapter()
         self.parallel = self._first_parallel
         self._without_mtp = bool(getattr(self.bridge, "without_mtp", False))
-        self.checkpoint: Tensors = tensors_of(case.checkpoint, case.generated)
-        self.source = self.carried(self.checkpoint)
+        self.stored: Tensors = tensors_of(case.checkpoint, case.generated)
+        self.source = self.carried(self.stored)
         self.config: dict[str, Any] = json.loads((case.checkpoint / CONFIG_NAME).read_text(encoding="utf-8"))
         if self._without_mtp:
             self.config.get("text_config", self.config)["mtp_num_hidden_layers"] = 0

@@ -35,8 +35,8 @@ def reloaded(loaded: Loaded) -> Outcome:
 
 def _others(loaded: Loaded) -> dict[str, Tensors]:
     """Return the checkpoints to load, one after the other, by the names of their folders."""
-    others: dict[str, Tensors] = {"second": Moved(loaded.checkpoint)}
-    if (other := in_other_mtp_layout(loaded.checkpoint)) is not None:
+    others: dict[str, Tensors] = {"second": Moved(loaded.stored)}
+    if (other := in_other_mtp_layout(loaded.stored)) is not None:
         others["other-layout"] = other
     return others
 

@@ -30,9 +30,8 @@ def _save_weights(call: Save, proceed: Callable[[], Any]) -> Any:
     import torch.distributed as dist
 
     result = proceed()
-    file_of = getattr(
-        getattr(getattr(call.pretrained, "state", None), "source", None), "key_to_filename_map", {}
-    )
+    source: Any = getattr(getattr(call.pretrained, "state", None), "source", None)
+    file_of = getattr(source, "key_to_filename_map", {})
     folder = Path(call.arguments["path"])
     is_writer = not dist.is_initialized() or dist.get_rank() == 0
     has_index = is_writer and (folder / INDEX_NAME).exists()

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from mtp_regression.maintenance.gpu_check.steps import Result
-from mtp_regression.stages.case import CHECKS
+from mtp_regression.stages.case import ONE_LAYOUT
 
 
 def step_table(results: Sequence[Result]) -> Table:
@@ -21,7 +21,7 @@ def step_table(results: Sequence[Result]) -> Table:
 
 def cell_table(reports: Mapping[str, Mapping[str, Any]]) -> Table:
     """Lay the cells out, a line each: verdict, seconds of every stage, peak memory of the GPU."""
-    heads = ("cell", "step", "verdict", "load", *CHECKS, "of it", "peak GPU")
+    heads = ("cell", "step", "verdict", "load", *ONE_LAYOUT, "of it", "peak GPU")
     table = Table(*heads, box=None, pad_edge=False)
     for row in cells(reports):
         table.add_row(*row)
@@ -47,7 +47,7 @@ def cells(reports: Mapping[str, Mapping[str, Any]]) -> Iterator[tuple[str, ...]]
                 step,
                 _verdict(records),
                 f"{records[0]['load_seconds']:.2f}",
-                *(seconds.get(stage, "-") for stage in CHECKS),
+                *(seconds.get(stage, "-") for stage in ONE_LAYOUT),
                 f"{records[0]['case_seconds']:.1f}",
                 f"{peak / 2**20:.0f} MiB" if peak else "-",
             )

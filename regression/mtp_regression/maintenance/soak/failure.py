@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from mtp_regression.stages.case import CHECKS, Stage
+from mtp_regression.stages.case import ONE_LAYOUT, Stage
 
 KINDS: Mapping[str, str] = {
     "raise": "raised",
@@ -21,7 +21,7 @@ They are an exception, an exit, SIGKILL, the same when half of a file is written
 """
 
 USES: Mapping[str, tuple[Stage, ...]] = {
-    "load": CHECKS,
+    "load": ONE_LAYOUT,
     "parameters": (Stage.NATIVE, Stage.STREAM, Stage.SAVED, Stage.RETRAINED),
     "stream": (Stage.STREAM, Stage.RETRAINED, Stage.RELOADED),
     "save": (Stage.SAVED, Stage.FILES, Stage.RETRAINED, Stage.RELOADED),

@@ -13,7 +13,7 @@ from mtp_regression.maintenance.soak.failure import KINDS, USES, Failure
 from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.roundtrip.evidence import Evidence
 from mtp_regression.roundtrip.launch import StartedRanks, run_case
-from mtp_regression.stages.case import CHECKS, Case, Stage
+from mtp_regression.stages.case import ONE_LAYOUT, Case, Stage
 
 PRESETS = ("qwen3.5-35b-a3b", "qwen3.6-35b-a3b")
 LAYOUTS = tuple(map(Parallel.parse, ("tp1", "tp2", "ep2", "pp2", "tp2 ep2", "pp2 vpp2", "tp2 pp2", "ep4")))
@@ -50,13 +50,13 @@ class Drawn:
         source = random.Random(f"{seed}/{number}")  # noqa: S311 (nothing is kept secret by it)
         parallel, place = source.choice(LAYOUTS), source.choice(list(USES))
         used = source.choice(USES[place])
-        stages = {used, *source.sample(CHECKS, source.randrange(3))}
+        stages = {used, *source.sample(ONE_LAYOUT, source.randrange(3))}
         kinds = [kind for kind in KINDS if kind != "hang" and (kind != "torn" or place == "save")]
         kind = "hang" if source.randrange(_SELDOM) == 0 else source.choice(kinds)
         rank = 0 if kind == "torn" else source.randrange(parallel.ranks)  # the first alone writes
         after = source.randrange(_TENSORS if place in ("parameters", "stream") else 2)
         failure = Failure(place, kind, rank, after, source.random() < 1 / 2)
-        return cls(source.choice(PRESETS), parallel, tuple(s for s in CHECKS if s in stages), failure)
+        return cls(source.choice(PRESETS), parallel, tuple(s for s in ONE_LAYOUT if s in stages), failure)
 
     def __str__(self) -> str:
         return f"{self.preset}, {self.parallel}, {' '.join(self.stages)}: {self.failure}"
