@@ -2,6 +2,8 @@
 
 IDS = (
     "text-only",
+    "layer-types",
+    "key-value-heads",
     "mtp-layout-check",
     "mtp-any-layer",
     "mtp-any-stage",

@@ -61,6 +61,7 @@ class Hooks:
     """What is done where upstream converts a model of the family. Hooks of several fixes run in their order.
 
     Attributes:
+        provider: Changes what makes the model; gets it and the Hugging Face config.
         begin: Completes a conversion that has begun; may be called again for the same one.
         check: Looks at a checkpoint before anything is read of it; raises if it cannot be loaded.
         before_load: Called before a whole checkpoint is loaded, after all checks; raises if it cannot be.
@@ -75,6 +76,7 @@ class Hooks:
         save_artifacts: Saves what goes with the weights in the same way; a rank that writes calls it.
     """
 
+    provider: Callable[[Any, Any], Any] | None = None
     begin: Callable[[Conversion], None] | None = None
     check: Callable[[Conversion], None] | None = None
     before_load: Callable[[Load], None] | None = None
