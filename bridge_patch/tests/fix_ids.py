@@ -3,6 +3,8 @@
 IDS = (
     "errors-together",
     "text-only",
+    "layer-types",
+    "key-value-heads",
     "mtp-layout-check",
     "mtp-any-layer",
     "mtp-any-stage",

@@ -23,6 +23,7 @@ MODULES = (
     "megatron.bridge.models.gpt_provider",
     "megatron.bridge.models.hf_pretrained.base",
     "megatron.bridge.models.qwen_vl.qwen35_vl_bridge",
+    "megatron.bridge.models.qwen_vl.qwen35_vl_provider",
     "megatron.bridge.training.checkpointing",
     "megatron.bridge.training.config",
     "megatron.bridge.training.model_load_save",
@@ -48,6 +49,8 @@ VISION_LANGUAGE = ("qwen35_vl_bridge.Qwen35VLBridge", "qwen35_vl_bridge.Qwen35VL
 TEXT = ("qwen35_bridge.Qwen35Bridge", "qwen35_bridge.Qwen35MoEBridge")
 NAMING = {"_megatron_global_param_names_all_pp_ranks"}
 TIED = {"_broadcast_shared_embeddings"}
+LAYERS = {"provider_bridge"}
+HEADS = {f"qwen35_vl_provider.Qwen35VL{kind}ModelProvider.validate_parallelism" for kind in ("", "MoE")}
 
 
 def methods(bridges: tuple[str, ...], names: set[str]) -> set[str]:
@@ -56,9 +59,9 @@ def methods(bridges: tuple[str, ...], names: set[str]) -> set[str]:
 
 # By their dotted names, all that the fixes replace of each release.
 REPLACED = {
-    "0.4.1": OTHERS | methods(VISION_LANGUAGE, OF_A_BRIDGE | TIED | NAMING),
-    "0.4.2": OTHERS | methods(VISION_LANGUAGE, OF_A_BRIDGE | TIED | NAMING),
-    "0.5.1": OTHERS | methods(VISION_LANGUAGE + TEXT, OF_A_BRIDGE | TIED),
+    "0.4.1": OTHERS | HEADS | methods(VISION_LANGUAGE, OF_A_BRIDGE | TIED | LAYERS | NAMING),
+    "0.4.2": OTHERS | HEADS | methods(VISION_LANGUAGE, OF_A_BRIDGE | TIED | LAYERS | NAMING),
+    "0.5.1": OTHERS | methods(VISION_LANGUAGE + TEXT, OF_A_BRIDGE | TIED | LAYERS),
     "0.6.2": OTHERS | methods(VISION_LANGUAGE + TEXT, OF_A_BRIDGE),
 }
 

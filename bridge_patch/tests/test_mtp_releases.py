@@ -20,6 +20,8 @@ KNOWN = (*V05, "0.6.0", "0.6.2")
 TABLE: dict[str, tuple[tuple[str, ...], str | None]] = {
     "errors-together": (KNOWN, None),
     "text-only": (V04, "0.5.0"),
+    "layer-types": (V05, "0.6.0"),
+    "key-value-heads": (V04, "0.5.0"),
     "mtp-layout-check": (KNOWN, None),
     "mtp-any-layer": (KNOWN, None),
     "mtp-any-stage": (KNOWN, None),
@@ -45,9 +47,11 @@ def line(release: str, needs: dict[str, str]) -> str:
     return f"megatron-bridge {release}: {'; '.join(parts)}"
 
 
-FIXED_IN_05 = dict.fromkeys(("text-only", "expert-numbers"), "not needed: fixed upstream since 0.5.0")
+FIXED_IN_05 = dict.fromkeys(
+    ("text-only", "key-value-heads", "expert-numbers"), "not needed: fixed upstream since 0.5.0"
+)
 FIXED_IN_06 = dict.fromkeys(
-    ("contiguous-save", "tied-embeddings-vpp"), "not needed: fixed upstream since 0.6.0"
+    ("layer-types", "contiguous-save", "tied-embeddings-vpp"), "not needed: fixed upstream since 0.6.0"
 )
 
 

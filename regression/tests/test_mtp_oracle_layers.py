@@ -1,6 +1,5 @@
 """What the oracle expects of a rank in each kind of layer, against rows and columns written out by hand."""
 
-import json
 from pathlib import Path
 
 import ml_dtypes
@@ -8,8 +7,6 @@ import numpy as np
 import pytest
 
 from mtp_fixtures.plugin import MakeCheckpoint
-from mtp_regression.comparison.tensors import read_folder
-from mtp_regression.oracle.parameters import native_parameters
 from mtp_regression.ranks.parallel import Coordinates, Parallel
 
 from .native_arrays import ONE, Q35, Q36, SECOND_OF_TWO, TEXT, expected, stored
@@ -64,13 +61,29 @@ def test_full_attention(q36: Path, target: str, layer: str) -> None:
         assert np.array_equal(held[attention + native], source[f"{layer}.{key_name}"])
 
 
-def test_more_ranks_than_key_heads_cut_a_group(q36: Path) -> None:
-    name = "0/decoder.layers.3.self_attention.linear_qkv.weight"
-    config = json.loads((q36 / "config.json").read_text())
-    whole = expected(q36, *ONE)[name]
+def test_more_ranks_than_key_heads_cut_a_group(make_checkpoint: MakeCheckpoint) -> None:
+    """Two groups on four ranks: of a group's 576 rows, the first has 288, all queries and one head's gate.
+
+    The second has the other gates, the key and the value. Both gather the whole for the forward pass.
+    """
+    folder = make_checkpoint(Q36, scale="wide")
+    source = stored(folder)
+    query, key, value = (source[f"{TEXT}layers.3.self_attn.{name}_proj.weight"] for name in "qkv")
+    output = source[TEXT + "layers.3.self_attn.o_proj.weight"]
     for rank in range(4):
-        recipes = native_parameters(read_folder(q36), config, Parallel(tp=4), Coordinates(tp=rank))
-        assert np.array_equal(recipes[name](), whole[288 * rank : 288 * (rank + 1)])
+        held = expected(folder, Parallel(tp=4), Coordinates(tp=rank))
+        group, second = divmod(rank, 2)
+        heads = range(8 * group, 8 * (group + 1))
+        gates = [query[64 * head + 32 : 64 * head + 64] for head in heads]
+        rows = slice(32 * group, 32 * (group + 1))
+        wanted = (
+            [*gates[1:], key[rows], value[rows]]
+            if second
+            else [*(query[64 * head : 64 * head + 32] for head in heads), gates[0]]
+        )
+        attention = "0/decoder.layers.3.self_attention."
+        assert np.array_equal(held[attention + "linear_qkv.weight"], np.concatenate(wanted))
+        assert np.array_equal(held[attention + "linear_proj.weight"], np.split(output, 4, axis=1)[rank])
 
 
 def test_linear_attention(q36: Path) -> None:

@@ -112,6 +112,21 @@ def test_mistake_made_twice_is_named(
     assert named
 
 
+def test_key_head_in_the_wrong_place_is_named_where_it_is(
+    make_checkpoint: MakeCheckpoint, main_job: Job
+) -> None:
+    """Two key heads on TP 4: of the two ranks that share a group's rows, the second has the key."""
+    folder = make_checkpoint(Q36, scale="wide")
+    options = ("--parallel", "tp4", "--adapter", "oracle_saboteurs:OtherKeyHead")
+    _, report = main_job(folder, *options, *EXPORTS)
+    assert [record["verdict"] for record in report["records"]] == ["wrong", "exact", "exact"]
+    found = {(finding["tensor"], finding["rank"]) for finding in report["records"][0]["tensors"]}
+    layers = ("decoder.layers.3", "mtp.layers.0")
+    assert found == {
+        (f"{layer}.self_attention.linear_qkv.weight", rank) for layer in layers for rank in (1, 3)
+    }
+
+
 def test_fp8_loaded_without_its_scales_is_named(make_checkpoint: MakeCheckpoint, main_job: Job) -> None:
     """The bridge copies the E4M3 numbers and never reads a scale, without a warning."""
     folder = make_checkpoint(Q36, mtp_experts="fp8-per-expert")

@@ -61,6 +61,7 @@ class Hooks:
     """What is done where upstream converts a model of the family. Hooks of several fixes run in their order.
 
     Attributes:
+        provider: Changes what makes the model; gets it and the Hugging Face config.
         begin: Completes a conversion that has begun; may be called again for the same one.
         load: Loads a whole checkpoint by calling its third argument; every rank calls it. The others are the
             bridge and the model's chunks, without their wrappers.
@@ -78,6 +79,7 @@ class Hooks:
         save_artifacts: Saves what goes with the weights in the same way; a rank that writes calls it.
     """
 
+    provider: Callable[[Any, Any], Any] | None = None
     begin: Callable[[Conversion], None] | None = None
     load: Callable[[Any, list[Any], Callable[[], Any]], Any] | None = None
     check: Callable[[Conversion], None] | None = None

@@ -44,6 +44,18 @@ def install_bridges(module: ModuleType, fixes: Fixes) -> Callable[[], None]:
     return undo.close
 
 
+def _provider(upstream: Method, fixes: Fixes) -> Method:
+    hooks = Hooks.of(fixes, "provider")
+
+    def provider_bridge(self: Any, hf_pretrained: Any) -> Any:
+        provider = upstream(self, hf_pretrained)
+        for hook in hooks:
+            provider = hook(provider, hf_pretrained.config)
+        return provider
+
+    return provider_bridge
+
+
 def _load(upstream: Method, fixes: Fixes) -> Method:
     before_load, around = Hooks.of(fixes, "before_load"), Hooks.of(fixes, "load")
 
@@ -198,6 +210,7 @@ def _naming(fixes: Fixes) -> ExitStack:
 
 METHODS = MappingProxyType(
     {
+        "provider_bridge": (_provider, ("provider",)),
         "load_weights_hf_to_megatron": (_load, ("load", "check", "before_load")),
         "stream_weights_hf_to_megatron": (_load_stream, ("check",)),
         "maybe_modify_loaded_hf_weight": (_loaded, ("loaded",)),

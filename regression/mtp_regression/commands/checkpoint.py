@@ -84,7 +84,8 @@ def generate(
     ],
     folder: Annotated[Path, typer.Argument(help="A new folder.")],
     scale: Annotated[
-        Scale, typer.Option(help="Tiny; tiny with equal dimensions (square); or the published dimensions.")
+        Scale,
+        typer.Option(help="Tiny; tiny for TP 4 (wide), or with equal dimensions (square); or the published."),
     ] = Scale.TINY,
     sparse: Annotated[
         bool, typer.Option("--sparse", help="True shapes over holes: no bytes on disk, all values zero.")
@@ -95,6 +96,14 @@ def generate(
     decoder_experts: Annotated[
         ExpertLayout | None,
         typer.Option(help="Layout of the decoder's experts.", show_default="as published"),
+    ] = None,
+    layer_types: Annotated[
+        str | None,
+        typer.Option(
+            metavar="LLLFL",
+            help="Attention of each decoder layer: linear or full.",
+            show_default="as published",
+        ),
     ] = None,
     mtp_layers: Annotated[
         int | None, typer.Option(min=0, help="Number of MTP layers.", show_default="as published")
@@ -136,6 +145,7 @@ def generate(
         mtp_experts=mtp_experts,
         decoder_experts=decoder_experts,
         scale=scale,
+        layer_types=layer_types,
         mtp_layers=mtp_layers,
         text_only=text_only,
         variant=variant,

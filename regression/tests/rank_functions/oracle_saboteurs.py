@@ -79,6 +79,15 @@ class KeysAsValues(MappingSaboteur):
         return weights | {"k": weights["v"], "v": weights["k"]}
 
 
+class OtherKeyHead(MappingSaboteur):
+    """Of two key heads, each query group gets the other's."""
+
+    mapping = "QKVMapping"
+
+    def change(self, weights: Weights) -> Weights:
+        return weights | {"k": exchange_halves(weights["k"], 0)}
+
+
 class GateBeforeQuery(MappingSaboteur):
     """Takes each head's output gate for its query."""
 

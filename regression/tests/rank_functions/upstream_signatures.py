@@ -12,6 +12,7 @@ MODEL_BRIDGE = MODELS + "conversion.model_bridge:"
 MAPPINGS = MODELS + "conversion.param_mapping:"
 BASE = MODEL_BRIDGE + "MegatronModelBridge."
 VISION_LANGUAGE = MODELS + "qwen_vl.qwen35_vl_bridge:"
+PROVIDERS = MODELS + "qwen_vl.qwen35_vl_provider:"
 TEXT = MODELS + "qwen.qwen35_bridge:"
 GPT = "megatron.core.models.gpt."
 
@@ -48,12 +49,13 @@ USED = (
         for name in ("_validate_patterns", "megatron_to_hf", "resolve")
     ),
     MODELS + "gpt_provider:mtp_block_spec",
-    GPT + "experimental_attention_variant_module_specs:get_linear_attention_pattern",
     GPT
     + "experimental_attention_variant_module_specs:"
     + "get_transformer_block_with_experimental_attention_variant_spec",
     GPT + "gpt_layer_specs:get_gpt_mtp_block_spec",
     MODELS + "hf_pretrained.base:PreTrainedBase.save_artifacts",
+    PROVIDERS + "Qwen35VLModelProvider.validate_parallelism",
+    PROVIDERS + "Qwen35VLMoEModelProvider.validate_parallelism",
     VISION_LANGUAGE + "Qwen35VLBridge",
     VISION_LANGUAGE + "Qwen35VLMoEBridge",
     TEXT + "Qwen35Bridge",

@@ -25,6 +25,7 @@ OF_EVERY_RELEASE = (
 )
 OF_FIX = {
     "expert-numbers": "_megatron_global_param_names_all_pp_ranks",
+    "layer-types": "provider_bridge",
     "tied-embeddings-vpp": "_broadcast_shared_embeddings",
 }
 LOOKS_AT = {"FamilyMethod.__get__", "is_of_family", "_known_config", "_of_auto_bridge", "_itself"}

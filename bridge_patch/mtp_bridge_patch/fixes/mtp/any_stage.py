@@ -1,9 +1,10 @@
-"""Fix ``mtp-any-stage``: a pipeline may have stages without decoder layers, and MTP may be in one of them.
+"""Fix ``mtp-any-stage``: MTP layers have full attention, whatever decoder layers their pipeline stage has.
 
 ``mtp_block_spec`` makes an MTP layer like the last decoder layer of the pipeline stage that it is asked for.
-Where the stage has none, 0.5.x and 0.6.x turn to ``get_gpt_decoder_layer_specs``, which refuses GDN models:
-no such stage can be built, whichever stage has MTP. 0.4.x turns to a specification that knows no GDN models.
-Here it is made like the last of all decoder layers with full attention, which every MTP layer has.
+Where that one is linear, MTP layers would be GDN layers, which Megatron-Core refuses. Where the stage has
+none, 0.5.x and 0.6.x turn to ``get_gpt_decoder_layer_specs``, which refuses GDN models: no such stage can be
+built, whichever stage has MTP. 0.4.x turns to a specification that knows no GDN models. Here they are made
+like the last of all decoder layers, as it would be with full attention.
 """
 
 import copy
@@ -20,7 +21,7 @@ _LINEAR = "gated_delta_net"
 
 
 def install(module: ModuleType) -> Callable[[], None]:
-    """Let MTP layers be made like a layer of the whole decoder, for models with GDN layers.
+    """Let MTP layers be made with full attention, for models with GDN layers.
 
     Args:
         module: The imported ``megatron.bridge.models.gpt_provider``.
@@ -32,11 +33,11 @@ def install(module: ModuleType) -> Callable[[], None]:
 
     @functools.wraps(upstream)
     def mtp_block_spec(config: Any, vp_stage: int | None = None) -> Any:
-        layer = _last_with_full_attention(config) if _is_hybrid(config) else None
-        if layer is None:
+        if not _is_hybrid(config):
             return upstream(config, vp_stage=vp_stage)
         from megatron.core.models.gpt.gpt_layer_specs import get_gpt_mtp_block_spec
 
+        layer = _with_full_attention(config)
         return get_gpt_mtp_block_spec(config, layer, use_transformer_engine=True, vp_stage=vp_stage)
 
     undo = ExitStack()
@@ -49,17 +50,15 @@ def _is_hybrid(config: Any) -> bool:
     return getattr(config, "experimental_attention_variant", None) == _LINEAR and bool(config.mtp_num_layers)
 
 
-def _last_with_full_attention(config: Any) -> Any:
-    """Return the specification of the decoder's last layer with full attention; None if it has none."""
+def _with_full_attention(config: Any) -> Any:
+    """Return the specification that the decoder's last layer would have with full attention."""
     from megatron.core.models.gpt.experimental_attention_variant_module_specs import (
-        get_linear_attention_pattern,
         get_transformer_block_with_experimental_attention_variant_spec,
     )
 
-    layers = get_transformer_block_with_experimental_attention_variant_spec(_uncut(config)).layer_specs
-    linear = get_linear_attention_pattern(config)
-    full = [layer for layer, is_linear in zip(layers, linear, strict=True) if not is_linear]
-    return full[-1] if full else None
+    whole = _uncut(config)
+    whole.linear_attention_freq = [0] * whole.num_layers
+    return get_transformer_block_with_experimental_attention_variant_spec(whole).layer_specs[-1]
 
 
 def _uncut(config: Any) -> Any:
@@ -74,7 +73,7 @@ def _uncut(config: Any) -> Any:
 
 FIX = Fix(
     id="mtp-any-stage",
-    failure="A pipeline stage without decoder layers crashes the build of a model with MTP.",
+    failure="A stage whose last decoder layer is linear, or that has none, crashes the build with MTP.",
     fixed_since=None,
     modules=MappingProxyType({"megatron.bridge.models.gpt_provider": install}),
 )

@@ -1,0 +1,1 @@
+"""Fixes of the model that is built: its layers, and how they are split."""
