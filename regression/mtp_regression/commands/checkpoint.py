@@ -99,11 +99,7 @@ def generate(
     ] = None,
     layer_types: Annotated[
         str | None,
-        typer.Option(
-            metavar="LLLFL",
-            help="Attention of each decoder layer: linear or full.",
-            show_default="as published",
-        ),
+        typer.Option(help="Each layer's attention, linear or full: LLLFL.", show_default="as published"),
     ] = None,
     mtp_layers: Annotated[
         int | None, typer.Option(min=0, help="Number of MTP layers.", show_default="as published")
