@@ -84,8 +84,7 @@ def generate(
     ],
     folder: Annotated[Path, typer.Argument(help="A new folder.")],
     scale: Annotated[
-        Scale,
-        typer.Option(help="Tiny; tiny for TP 4 (wide), or with equal dimensions (square); or the published."),
+        Scale, typer.Option(help="Tiny, for TP 4 (wide) or of equal dimensions (square); or as published.")
     ] = Scale.TINY,
     sparse: Annotated[
         bool, typer.Option("--sparse", help="True shapes over holes: no bytes on disk, all values zero.")
@@ -99,11 +98,7 @@ def generate(
     ] = None,
     layer_types: Annotated[
         str | None,
-        typer.Option(
-            metavar="LLLFL",
-            help="Attention of each decoder layer: linear or full.",
-            show_default="as published",
-        ),
+        typer.Option(metavar="LLLFL", help="Decoder layers, linear or full.", show_default="published"),
     ] = None,
     mtp_layers: Annotated[
         int | None, typer.Option(min=0, help="Number of MTP layers.", show_default="as published")
