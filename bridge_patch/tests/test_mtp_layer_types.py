@@ -36,6 +36,8 @@ def test_layer_types_go_before_the_interval(
     assert provided(module, bridge, pruned) == [1, 0, 1]
     assert provided(module, bridge, SimpleNamespace()) == 4
     assert provided(module, bridge, SimpleNamespace(layer_types=None)) == 4
+    regular = SimpleNamespace(layer_types=[*["linear_attention"] * 3, "full_attention"] * 2)
+    assert provided(module, bridge, regular) == 4
     with pytest.raises(KeyError, match="sliding_attention"):
         provided(module, bridge, SimpleNamespace(layer_types=["sliding_attention"]))
     mtp_bridge_patch.revert()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtp_bridge_patch.releases import is_at_least
-from mtp_fixtures import CheckpointSpec, ExpertLayout, Sharding, preset
+from mtp_fixtures import CheckpointSpec, ExpertLayout, Scale, Sharding, preset
 from mtp_fixtures.faults.write import write_faulty
 from mtp_regression.comparison.verdicts import Verdict
 from mtp_regression.ranks.parallel import Parallel
@@ -31,6 +31,8 @@ class Use(StrEnum):
         PADDED: With a padded vocabulary (`should_pad_vocab=True`).
         OWN_FOLDERS: Saved by every rank into a folder of its own (`distributed_save=True`).
         WITHOUT_MTP: With MTP switched off (`mtp_num_layers=None`).
+        REPEATED: With one MTP layer that is used three times (`mtp_use_repeated_layer=True`).
+        ADDED_MTP: With an MTP layer that the checkpoint does not have.
     """
 
     PLAIN = "MegatronBridge"
@@ -39,6 +41,8 @@ class Use(StrEnum):
     PADDED = "PaddedVocabulary"
     OWN_FOLDERS = "OwnFolders"
     WITHOUT_MTP = "WithoutMtp"
+    REPEATED = "RepeatedMtp"
+    ADDED_MTP = "AddedMtp"
 
     def adapter(self, *, patched: bool) -> str:
         """Name the adapter; see `adapters.protocol.find`."""
@@ -76,7 +80,7 @@ class Scenario:
         """Return the verdict that a patched release is to get."""
         if self.since and not is_at_least(release, self.since):
             return Verdict.CRASH_IMPORT
-        return Verdict.REFUSED if self.fault else Verdict.EXACT
+        return Verdict.REFUSED if self.fault or self.use is Use.ADDED_MTP else Verdict.EXACT
 
     def write(self, folder: Path) -> Path:
         """Write the checkpoint."""
@@ -87,10 +91,15 @@ class Scenario:
 _Q35, _Q36, _Q27, _Q08 = "qwen3.5-35b-a3b", "qwen3.6-35b-a3b", "qwen3.6-27b", "qwen3.5-0.8b"
 _SINGLE = {"decoder_experts": ExpertLayout.PER_EXPERT}
 _TEXT = {"text_only": True}
-_TWO = {"mtp_layers": 2}
 _SHARED_SHARD = {"sharding": Sharding.MTP_WITH_LM_HEAD}
 _APART = {"sharding": Sharding.MTP_APART}
 _FOLDER = (Stage.NATIVE, Stage.STREAM, Stage.SAVED, Stage.FILES)
+_TWO, _NO_MTP = {"mtp_layers": 2}, {"mtp_layers": 0}
+_WIDE = {"scale": Scale.WIDE}
+
+
+def _types(letters: str) -> dict[str, str]:
+    return {"layer_types": letters}
 
 
 def _pp3(layout: str) -> Parallel:
@@ -135,7 +144,7 @@ SCENARIOS = (
     Scenario("MoE, MTP packed", _Q36, (17,)),
     Scenario("MoE, decoder per expert, MTP packed", _Q36, (13,), _SINGLE),
     Scenario("MoE, decoder and MTP per expert", _Q35, (9, 13), _SINGLE),
-    Scenario("MoE, no MTP", _Q36, (), {"mtp_layers": 0}),
+    Scenario("MoE, no MTP", _Q36, (), _NO_MTP),
     Scenario("MoE, 2 MTP layers per expert", _Q35, (2, 10), _TWO),
     Scenario("MoE, 2 MTP layers packed", _Q36, (2, 10), _TWO),
     Scenario("dense", _Q27, (), parallel=_TP2),
@@ -151,7 +160,7 @@ SCENARIOS = (
     Scenario("sequential experts, MTP per expert", _Q35, (1, 10), use=Use.SEQUENTIAL),
     Scenario("sequential experts, MTP packed", _Q36, (1, 10), use=Use.SEQUENTIAL),
     Scenario("sequential experts, decoder per expert", _Q36, (1, 10), _SINGLE, use=Use.SEQUENTIAL),
-    Scenario("sequential experts, no MTP", _Q36, (16, 18), {"mtp_layers": 0}, use=Use.SEQUENTIAL),
+    Scenario("sequential experts, no MTP", _Q36, (16, 18), _NO_MTP, use=Use.SEQUENTIAL),
     Scenario(
         "sequential experts, text-only, 2 MTP layers", _Q36, (1, 2, 10), _TEXT | _TWO, use=Use.SEQUENTIAL
     ),
@@ -171,6 +180,31 @@ SCENARIOS = (
     Scenario(
         "saved by every rank apart", _Q27, (25,), parallel=_TP2, use=Use.OWN_FOLDERS, stages=(Stage.SAVED,)
     ),
+    Scenario("layer types LLLFL", _Q36, (17, 27), _types("LLLFL")),
+    Scenario("layer types LLL", _Q36, (17, 27), _types("LLL")),
+    Scenario("layer types FLLF", _Q36, (17, 28), _types("FLLF")),
+    Scenario("layer types LFL, no MTP", _Q36, (28,), _types("LFL") | _NO_MTP),
+    Scenario("layer types FLFL, text-only dense", _Q27, (18, 27, 28), _types("FLFL") | _TEXT, parallel=_TP2),
+    Scenario(
+        "layer types LFFL, tied embeddings, virtual stages",
+        _Q08,
+        (9, 15, 27, 28),
+        _types("LFFL"),
+        parallel=Parallel(pp=2, vpp=2),
+    ),
+    Scenario("repeated MTP layer, MoE", _Q36, (17,), use=Use.REPEATED),
+    Scenario("repeated MTP layer, pp2", _Q08, (9, 14), parallel=Parallel(pp=2), use=Use.REPEATED),
+    Scenario("MTP layer that the checkpoint lacks", _Q36, (30,), _NO_MTP, use=Use.ADDED_MTP),
+    *(
+        Scenario(f"parallel {parallel}, 2 key/value heads", _Q36, (17, 29), _WIDE, parallel)
+        for parallel in (
+            Parallel(tp=4),
+            Parallel(tp=4, ep=2),
+            Parallel(tp=4, ep=4),
+            Parallel(tp=4, pp=2),
+        )
+    ),
+    Scenario("parallel tp4, 2 key/value heads, dense", _Q27, (29,), _WIDE, Parallel(tp=4)),
     *(
         Scenario(f"parallel {parallel}", _Q36, findings, parallel=parallel)
         for parallel, findings in PIPELINES.items()

@@ -80,12 +80,37 @@ class OwnFolders(MegatronBridge):
         own.rmdir()
 
 
+class RepeatedMtp(MegatronBridge):
+    """The model uses its MTP layer three times, one after the other."""
+
+    def configure(self, provider: Any) -> None:
+        """Ask for it."""
+        provider.mtp_num_layers = 3
+        provider.mtp_use_repeated_layer = True
+
+
+class AddedMtp(MegatronBridge):
+    """The model has an MTP layer, which the checkpoint need not have."""
+
+    def configure(self, provider: Any) -> None:
+        """Ask for one."""
+        provider.mtp_num_layers = 1
+
+
 class PatchedSequentialExperts(Patched, SequentialExperts):
     """The patched bridge, with SequentialMLP."""
 
 
 class PatchedPaddedVocabulary(Patched, PaddedVocabulary):
     """The patched bridge, with a padded vocabulary."""
+
+
+class PatchedRepeatedMtp(Patched, RepeatedMtp):
+    """The patched bridge, with an MTP layer that is used three times."""
+
+
+class PatchedAddedMtp(Patched, AddedMtp):
+    """The patched bridge, with an MTP layer that the checkpoint need not have."""
 
 
 class PatchedConfigOnly(Patched, ConfigOnly):

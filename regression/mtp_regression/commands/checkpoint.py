@@ -84,8 +84,7 @@ def generate(
     ],
     folder: Annotated[Path, typer.Argument(help="A new folder.")],
     scale: Annotated[
-        Scale,
-        typer.Option(help="Tiny; tiny for TP 4 (wide), or with equal dimensions (square); or the published."),
+        Scale, typer.Option(help="Tiny, for TP 4 (wide) or of equal dimensions (square); or as published.")
     ] = Scale.TINY,
     sparse: Annotated[
         bool, typer.Option("--sparse", help="True shapes over holes: no bytes on disk, all values zero.")

@@ -1,8 +1,7 @@
 """Bridges whose import and export make the same mistake, so that the round trip is exact: the oracle's task.
 
-Each has a mistaken idea of one mapping's format, which is its own inverse: the checkpoint's side of the
-mapping is changed before the import and after the export. They are adapters; ranks import this module by
-name, each in a process of its own, so nothing needs to be put back.
+Each has a mistaken idea of one mapping's format, which is its own inverse: the checkpoint's side is changed
+before import and after export. Each is an adapter in processes of its own: nothing is put back.
 """
 
 from collections.abc import Iterator
@@ -79,10 +78,8 @@ class KeysAsValues(MappingSaboteur):
         return weights | {"k": weights["v"], "v": weights["k"]}
 
 
-class OtherKeyHead(MappingSaboteur):
+class OtherKeyHead(KeysAsValues):
     """Of two key heads, each query group gets the other's."""
-
-    mapping = "QKVMapping"
 
     def change(self, weights: Weights) -> Weights:
         return weights | {"k": exchange_halves(weights["k"], 0)}

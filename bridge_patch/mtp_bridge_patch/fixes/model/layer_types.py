@@ -2,6 +2,7 @@
 
 0.4.x and 0.5.x take ``full_attention_interval``, and let every layer of that number have full attention. A
 checkpoint from which layers were pruned has that field still; its ``layer_types`` say which layers are left.
+Where both say the same, the interval stays, so that whoever builds a model of fewer layers still can.
 """
 
 from typing import Any
@@ -12,9 +13,11 @@ _IS_LINEAR = {"linear_attention": 1, "full_attention": 0}
 
 
 def _provider(provider: Any, config: Any) -> Any:
-    types = getattr(getattr(config, "text_config", config), "layer_types", None)
-    if types:
-        provider.linear_attention_freq = [_IS_LINEAR[name] for name in types]
+    types = getattr(getattr(config, "text_config", config), "layer_types", None) or ()
+    linear = [_IS_LINEAR[name] for name in types]
+    interval = provider.linear_attention_freq
+    if linear != [int(number % interval > 0) for number in range(1, len(types) + 1)]:
+        provider.linear_attention_freq = linear
     return provider
 
 

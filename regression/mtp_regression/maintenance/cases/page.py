@@ -25,7 +25,8 @@ _HEAD = """# What each release carries
 applied, and fails if any outcome is another than this page's
 (`regression/mtp_regression/maintenance/cases/known/`): also where a release has become better. MoE is the
 tiny Qwen3.5 or 3.6 35B-A3B on tp2 ep2, dense is 27B on tp2, tied embeddings are 0.8B. A row "parallel" names
-its layout; it is of 3.6 35B-A3B if it names no model.
+its layout, a row "layer types" its decoder layers, L linear and F full; they are of 3.6 35B-A3B if they name
+no model.
 
 "Findings" are those of [findings.md](findings.md): what upstream does wrong, in which releases, and why.
 A cell is the verdict of the [round trip](report.md) (native / stream / saved, once if all three agree). "6
