@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.ranks.resharding import Resharding, read_layout
 from mtp_regression.stages.case import ONE_LAYOUT, Stage
 
-_TP2, _TP2_EP2 = Parallel(tp=2), Parallel(tp=2, ep=2)
-_EP2_TO_TP2 = read_layout("ep2 to tp2")
+_TP2, _TP2_EP2, _TP4 = Parallel(tp=2), Parallel(tp=2, ep=2), Parallel(tp=4)
+_RESHARDED = (Stage.RESHARDED,)
+_EP2_TO_TP2, _TP4_TO_TP2 = read_layout("ep2 to tp2"), read_layout("tp4 to tp2")
 _ADAPTERS = "mtp_regression.adapters."
 
 
@@ -197,14 +198,9 @@ SCENARIOS = (
     Scenario("MTP layer that the checkpoint lacks", _Q36, (30,), _NO_MTP, use=Use.ADDED_MTP),
     *(
         Scenario(f"parallel {parallel}, 2 key/value heads", _Q36, (17, 29), _WIDE, parallel)
-        for parallel in (
-            Parallel(tp=4),
-            Parallel(tp=4, ep=2),
-            Parallel(tp=4, ep=4),
-            Parallel(tp=4, pp=2),
-        )
+        for parallel in (_TP4, replace(_TP4, ep=2), replace(_TP4, ep=4), replace(_TP4, pp=2, ranks=0))
     ),
-    Scenario("parallel tp4, 2 key/value heads, dense", _Q27, (29,), _WIDE, Parallel(tp=4)),
+    Scenario("parallel tp4, 2 key/value heads, dense", _Q27, (29,), _WIDE, _TP4),
     *(
         Scenario(f"parallel {parallel}", _Q36, findings, parallel=parallel)
         for parallel, findings in PIPELINES.items()
@@ -215,20 +211,19 @@ SCENARIOS = (
     Scenario("parallel pp3 Ett|ttm|L, tied embeddings", _Q08, (9, 14, 19), parallel=_pp3("Ett|ttm|L")),
     Scenario("parallel pp3 Ett|tt|mL, text-only dense", _Q27, (18, 19), _TEXT, _pp3("Ett|tt|mL")),
     *(
-        Scenario(f"resharded {pair}", _Q36, findings, parallel=pair, stages=(Stage.RESHARDED,))
+        Scenario(f"resharded {pair}", _Q36, findings, parallel=pair, stages=_RESHARDED)
         for pair, findings in RESHARDINGS.items()
     ),
-    Scenario(
-        "resharded ep2 to tp2, MTP per expert", _Q35, (9,), parallel=_EP2_TO_TP2, stages=(Stage.RESHARDED,)
-    ),
+    Scenario("resharded ep2 to tp2, MTP per expert", _Q35, (9,), parallel=_EP2_TO_TP2, stages=_RESHARDED),
     Scenario(
         "resharded ep2 to tp2, by the config alone",
         _Q35,
         (3, 9),
         parallel=_EP2_TO_TP2,
         use=Use.CONFIG_ONLY,
-        stages=(Stage.RESHARDED,),
+        stages=_RESHARDED,
     ),
+    Scenario("resharded tp4 to tp2", _Q36, (17, 29), _WIDE, _TP4_TO_TP2, stages=_RESHARDED),
     Scenario("all stages, MTP per expert", _Q35, (9, 17, 21, 22), stages=ONE_LAYOUT),
     Scenario("all stages, MTP packed", _Q36, (17, 21), stages=ONE_LAYOUT),
     Scenario("all stages, FP8 MoE", _Q36 + "-fp8", (5,), stages=ONE_LAYOUT),
