@@ -37,4 +37,7 @@ def expected(loaded: Loaded, source: Tensors) -> Mapping[str, Recipe]:
     """
     divisor: int = getattr(loaded.bridge, "vocab_divisor", 1)
     rank = cast(MayHave, loaded.bridge).coordinates()
-    return native_parameters(source, loaded.config, loaded.case.parallel, rank, vocab_divisor=divisor)
+    layout = loaded.case.parallel
+    return native_parameters(
+        source, loaded.config, layout, rank, vocab_divisor=divisor, without_mtp=loaded.without_mtp
+    )
