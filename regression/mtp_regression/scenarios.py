@@ -176,7 +176,14 @@ SCENARIOS = (
     Scenario(
         "MTP off, MTP in files of its own", _Q35, (9, 21, 24), _APART, use=Use.WITHOUT_MTP, stages=_FOLDER
     ),
-    Scenario("MTP off, dense", _Q27, (21, 24), parallel=Parallel(pp=2), use=Use.WITHOUT_MTP, stages=_FOLDER),
+    Scenario(
+        "MTP off, dense, pp2 Etttt|L",
+        _Q27,
+        (21, 24),
+        parallel=Parallel(pp=2, layout="Etttt|L"),
+        use=Use.WITHOUT_MTP,
+        stages=_FOLDER,
+    ),
     Scenario("MTP off, text-only", _Q27, (18, 21, 24), _TEXT, _TP2, use=Use.WITHOUT_MTP, stages=_FOLDER),
     Scenario(
         "saved by every rank apart", _Q27, (25,), parallel=_TP2, use=Use.OWN_FOLDERS, stages=(Stage.SAVED,)

@@ -85,6 +85,13 @@ def test_norm_mtp_and_end(
         ]
 
 
+@pytest.mark.parametrize(("without_mtp", "stage"), [(False, 1), (True, 2)])
+def test_norm_is_in_the_last_stage_where_mtp_is_switched_off(without_mtp: bool, stage: int) -> None:
+    for pp in range(3):
+        place = dataclasses.replace(placement("pp3 Ett|tt|L", pp, mtp=0), without_mtp=without_mtp)
+        assert place.final_norm == ("0/" if pp == stage else None)
+
+
 @pytest.mark.parametrize(
     "layout", ["pp3", "pp2 vpp4", "pp3 first1", "pp2 Et|ttmL", "pp2 first1 last1", "pp2 first5", "pp2 loss"]
 )

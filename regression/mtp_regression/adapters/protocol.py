@@ -34,8 +34,9 @@ class Adapter(Protocol):
     Three attributes may be left out. `vocab_divisor`, of an adapter that pads the vocabulary, is Megatron's
     `make_vocab_size_divisible_by`. `refusals` are classes of exceptions by which the bridge says, before it
     loads anything, that it cannot carry the checkpoint; the patch's own are known without it. `without_mtp`
-    is true of an adapter whose model is built without the checkpoint's MTP layers: what it exports is to be
-    the checkpoint without `mtp.*`, with a configuration that declares no MTP layer.
+    is true of an adapter whose model is built without the checkpoint's MTP layers (Megatron-Core's
+    `mtp_num_layers` is None): what it exports is to be the checkpoint without `mtp.*`, with a configuration
+    that declares no MTP layer.
 
     The methods of `MayHave` may be left out as well.
     """

@@ -25,6 +25,7 @@ def native_parameters(
     rank: Coordinates,
     *,
     vocab_divisor: int = 1,
+    without_mtp: bool = False,
 ) -> dict[str, Recipe]:
     """Give every parameter that one rank has after it has loaded a checkpoint.
 
@@ -35,6 +36,7 @@ def native_parameters(
         parallel: The parallel layout.
         rank: The rank's place in it.
         vocab_divisor: Megatron's `make_vocab_size_divisible_by`, if the vocabulary is padded; 1 if not.
+        without_mtp: Whether MTP was switched off by `mtp_num_layers=None`; `config` then declares no layer.
 
     Returns:
         Recipe of each parameter, by name: "{chunk}/" and Megatron-Core's name, such as
@@ -50,7 +52,7 @@ def native_parameters(
     text_only = config["architectures"][0].endswith("ForCausalLM")
     text = TextGeometry.from_config(config if text_only else config["text_config"])
     prefix = TEXT_ONLY_PREFIX if text_only else TEXT_PREFIX
-    source, placement = Source(tensors, config), Placement(text, parallel, rank)
+    source, placement = Source(tensors, config), Placement(text, parallel, rank, without_mtp)
     sharded = ShardedSource(source, placement.tensor)
     tied = bool(config.get("tie_word_embeddings", False))
     held = dict(_ends(prefix, sharded, placement, tied=tied, vocab_divisor=vocab_divisor))

@@ -41,11 +41,13 @@ class Placement:
         text: The language model's dimensions.
         parallel: The parallel layout.
         rank: The rank's place in it.
+        without_mtp: Whether `mtp_num_layers` is None, whatever the checkpoint has.
     """
 
     text: TextGeometry
     parallel: Parallel
     rank: Coordinates
+    without_mtp: bool = False
 
     @property
     def tensor(self) -> Share:
@@ -89,10 +91,12 @@ class Placement:
     def final_norm(self) -> str | None:
         """Name prefix of the model chunk that has the decoder's final norm; None if it is not on the rank.
 
-        It is in the stage of the last decoder layer, as in every model whose number of MTP layers is given, 0
-        too (`megatron.core.transformer.transformer_block.TransformerBlock.
+        It is in the stage of the last decoder layer in every model whose number of MTP layers is given, 0
+        too, and else in the last stage (`megatron.core.transformer.transformer_block.TransformerBlock.
         has_final_layernorm_in_this_stage`).
         """
+        if self.without_mtp:
+            return self.last
         counts = self._layer_counts
         return self._prefix_of(max(stage for stage, count in enumerate(counts) if count))
 

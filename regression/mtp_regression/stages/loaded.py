@@ -37,6 +37,7 @@ class Loaded:
         stored: The checkpoint's tensors.
         source: Those that the bridge should carry.
         config: The `config.json` that belongs to them.
+        without_mtp: Whether the bridge leaves MTP out.
     """
 
     def __init__(self, world: World, case: Case, folder: Path) -> None:
@@ -44,11 +45,11 @@ class Loaded:
         self.world, self.case, self.folder = world, case, folder
         self.bridge = self._adapter()
         self.parallel = self._first_parallel
-        self._without_mtp = bool(getattr(self.bridge, "without_mtp", False))
+        self.without_mtp = bool(getattr(self.bridge, "without_mtp", False))
         self.stored: Tensors = tensors_of(case.checkpoint, case.generated)
         self.source = self.carried(self.stored)
         self.config: dict[str, Any] = json.loads((case.checkpoint / CONFIG_NAME).read_text(encoding="utf-8"))
-        if self._without_mtp:
+        if self.without_mtp:
             self.config.get("text_config", self.config)["mtp_num_hidden_layers"] = 0
         self._as_loaded = False
 
@@ -65,7 +66,7 @@ class Loaded:
 
     def carried(self, checkpoint: Tensors) -> Tensors:
         """Return what the bridge should carry of a checkpoint: all but MTP if it leaves that out."""
-        return WithoutMtp(checkpoint) if self._without_mtp else checkpoint
+        return WithoutMtp(checkpoint) if self.without_mtp else checkpoint
 
     def load(self) -> None:
         """Load the checkpoint."""

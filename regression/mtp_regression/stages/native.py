@@ -37,4 +37,6 @@ def expected(loaded: Loaded, source: Tensors) -> Mapping[str, Recipe]:
     """
     divisor: int = getattr(loaded.bridge, "vocab_divisor", 1)
     rank = cast(MayHave, loaded.bridge).coordinates()
-    return native_parameters(source, loaded.config, loaded.parallel, rank, vocab_divisor=divisor)
+    return native_parameters(
+        source, loaded.config, loaded.parallel, rank, vocab_divisor=divisor, without_mtp=loaded.without_mtp
+    )

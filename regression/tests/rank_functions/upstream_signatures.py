@@ -37,6 +37,7 @@ USED = (
     MODEL_BRIDGE + "_megatron_local_name_to_global",
     MODEL_BRIDGE + "extract_sort_key",
     MODELS + "conversion.auto_bridge:AutoBridge.save_hf_pretrained",
+    MODELS + "conversion.auto_bridge:AutoBridge.save_hf_weights",
     MODELS + "conversion.mapping_registry:MegatronMappingRegistry",
     MODELS + "conversion.mapping_registry:MegatronMappingRegistry.megatron_to_hf_lookup",
     MAPPINGS + "AutoMapping",
@@ -46,7 +47,13 @@ USED = (
     MAPPINGS + "RMSNorm2ZeroCenteredRMSNormMapping",
     *(
         f"{MAPPINGS}MegatronParamMapping.{name}"
-        for name in ("_validate_patterns", "megatron_to_hf", "resolve")
+        for name in (
+            "_validate_patterns",
+            "broadcast_tensor_to_tp_ranks",
+            "megatron_to_hf",
+            "resolve",
+            "scatter_to_tp_ranks",
+        )
     ),
     MODELS + "gpt_provider:mtp_block_spec",
     GPT

@@ -39,6 +39,18 @@ class MegatronParamMapping:
         del megatron_module
         return {self.hf_param: megatron_weights}
 
+    def broadcast_tensor_to_tp_ranks(self, tensor: Any, src_rank: int = 0) -> Any:
+        """Return what one rank has; there is one."""
+        del src_rank
+        return tensor
+
+    def scatter_to_tp_ranks(
+        self, splits: Any, output_shape: Any, dtype: Any, device: Any, src_rank: int = 0
+    ) -> Any:
+        """Return the rank's part; there is one rank."""
+        del output_shape, dtype, device
+        return splits[src_rank]
+
 
 class AutoMapping(MegatronParamMapping):
     """One Megatron parameter from one tensor."""
