@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,7 @@ _TEXT = {"text_only": True}
 _SHARED_SHARD = {"sharding": Sharding.MTP_WITH_LM_HEAD}
 _APART = {"sharding": Sharding.MTP_APART}
 _FOLDER = (Stage.NATIVE, Stage.STREAM, Stage.SAVED, Stage.FILES)
+_mtp_off = partial(Scenario, use=Use.WITHOUT_MTP, stages=_FOLDER)
 _TWO, _NO_MTP = {"mtp_layers": 2}, {"mtp_layers": 0}
 _WIDE = {"scale": Scale.WIDE}
 
@@ -172,19 +174,10 @@ SCENARIOS = (
     Scenario("padded vocabulary, MoE", _Q36, (12, 17), use=Use.PADDED),
     Scenario("padded vocabulary, text-only", _Q27, (11, 18), _TEXT, parallel=Parallel(), use=Use.PADDED),
     Scenario("padded vocabulary, tied embeddings", _Q08, (9, 12, 14), parallel=_TP2, use=Use.PADDED),
-    Scenario("MTP off, MoE", _Q36, (21, 24), _SHARED_SHARD, use=Use.WITHOUT_MTP, stages=_FOLDER),
-    Scenario(
-        "MTP off, MTP in files of its own", _Q35, (9, 21, 24), _APART, use=Use.WITHOUT_MTP, stages=_FOLDER
-    ),
-    Scenario(
-        "MTP off, dense, pp2 Etttt|L",
-        _Q27,
-        (21, 24),
-        parallel=Parallel(pp=2, layout="Etttt|L"),
-        use=Use.WITHOUT_MTP,
-        stages=_FOLDER,
-    ),
-    Scenario("MTP off, text-only", _Q27, (18, 21, 24), _TEXT, _TP2, use=Use.WITHOUT_MTP, stages=_FOLDER),
+    _mtp_off("MTP off, MoE", _Q36, (21, 24), _SHARED_SHARD),
+    _mtp_off("MTP off, MTP in files of its own", _Q35, (9, 21, 24), _APART),
+    _mtp_off("MTP off, dense, pp2 Etttt|L", _Q27, (21, 24), parallel=Parallel(pp=2, layout="Etttt|L")),
+    _mtp_off("MTP off, text-only", _Q27, (18, 21, 24), _TEXT, _TP2),
     Scenario(
         "saved by every rank apart", _Q27, (25,), parallel=_TP2, use=Use.OWN_FOLDERS, stages=(Stage.SAVED,)
     ),
