@@ -13,6 +13,10 @@ class SharedWeightsError(ValueError):
     """Copies of a weight that the checkpoint has once differ between MTP layers, as after training."""
 
 
+class RopeScalingError(ValueError):
+    """The checkpoint scales its rotary embedding in a way that Megatron-Core cannot be told of."""
+
+
 class IncompleteLoadError(ValueError):
     """Checkpoint and model do not fit each other; nothing has been loaded.
 
