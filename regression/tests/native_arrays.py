@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,7 +18,7 @@ ONE = (Parallel(), Coordinates())
 SECOND_OF_TWO = (Parallel(tp=2), Coordinates(tp=1))
 
 
-def expected(folder: Path, parallel: Parallel, rank: Coordinates, **options: int) -> Arrays:
+def expected(folder: Path, parallel: Parallel, rank: Coordinates, **options: Any) -> Arrays:
     config = json.loads((folder / "config.json").read_text())
     recipes = native_parameters(read_folder(folder), config, parallel, rank, **options)
     return {name: recipe() for name, recipe in recipes.items()}

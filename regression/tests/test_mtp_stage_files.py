@@ -70,11 +70,11 @@ def test_fields_are_compared_as_they_are_parsed(
     change: dict[str, Any], found: list[str], tmp_path: Path
 ) -> None:
     config = {"text_config": {"rms_norm_eps": 1}, "transformers_version": "4"}
-    folders = [tmp_path / name for name in ("source", "saved")]
-    for folder, content in zip(folders, (config, config | change), strict=True):
+    source, saved = tmp_path / "source", tmp_path / "saved"
+    for folder, content in ((source, config), (saved, config | change)):
         folder.mkdir()
         (folder / "config.json").write_text(json.dumps(content, indent=len(content)))
-    findings = compare_side_files(*folders, config)
+    findings = compare_side_files(source, saved, config)
     assert [f"{finding.verdict}: {finding.detail}" for finding in findings] == found
 
 

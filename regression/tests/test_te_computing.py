@@ -7,7 +7,8 @@ import te_jobs
 import torch
 from torch.nn import functional
 
-from mtp_regression.megatron import te_modules
+from mtp_regression.megatron import te_attention, te_linear, te_norms
+from mtp_regression.megatron.te_base import Empty
 from mtp_regression.plugin import OnRanks
 
 NEAR = {"rtol": 1e-5, "atol": 1e-5}
@@ -28,7 +29,7 @@ def fill(module: Any, **values: torch.Tensor) -> Any:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_rms_norm(zero_centered: bool, dtype: torch.dtype) -> None:
     weight, inputs = drawn(6), drawn(5, 2, 6, seed=1).to(dtype)
-    norm = te_modules.RMSNorm(6, eps=1e-3, zero_centered_gamma=zero_centered, dtype=torch.float32)
+    norm = te_norms.RMSNorm(6, eps=1e-3, zero_centered_gamma=zero_centered, dtype=torch.float32)
     found = fill(norm, weight=weight)(inputs)
     gamma = weight + 1 if zero_centered else weight
     expected = functional.rms_norm(inputs.float(), (6,), gamma, eps=1e-3).to(dtype)
@@ -37,9 +38,7 @@ def test_rms_norm(zero_centered: bool, dtype: torch.dtype) -> None:
 
 
 def test_layer_norm() -> None:
-    norm = fill(
-        te_modules.LayerNorm(6, eps=1e-3, dtype=torch.float32), weight=drawn(6), bias=drawn(6, seed=1)
-    )
+    norm = fill(te_norms.LayerNorm(6, eps=1e-3, dtype=torch.float32), weight=drawn(6), bias=drawn(6, seed=1))
     inputs = drawn(5, 2, 6, seed=2)
     torch.testing.assert_close(
         norm(inputs), functional.layer_norm(inputs, (6,), drawn(6), drawn(6, seed=1), eps=1e-3)
@@ -49,7 +48,7 @@ def test_layer_norm() -> None:
 @pytest.mark.parametrize("return_bias", [False, True])
 def test_linear(return_bias: bool) -> None:
     weight, bias, inputs = drawn(4, 6), drawn(4, seed=1), drawn(5, 2, 6, seed=2)
-    linear = fill(te_modules.Linear(6, 4, return_bias=return_bias), weight=weight, bias=bias)
+    linear = fill(te_linear.Linear(6, 4, return_bias=return_bias), weight=weight, bias=bias)
     found = linear(inputs, is_first_microbatch=None)
     if return_bias:
         product, left = found
@@ -60,7 +59,7 @@ def test_linear(return_bias: bool) -> None:
 
 def test_grouped_linear_gives_each_expert_its_tokens() -> None:
     weights, biases = drawn(3, 4, 6), drawn(3, 4, seed=1)
-    grouped = te_modules.GroupedLinear(3, 6, 4)
+    grouped = te_linear.GroupedLinear(3, 6, 4)
     for gemm in range(3):
         fill(grouped, **{f"weight{gemm}": weights[gemm], f"bias{gemm}": biases[gemm]})
     inputs = drawn(7, 6, seed=2)
@@ -71,7 +70,7 @@ def test_grouped_linear_gives_each_expert_its_tokens() -> None:
 
 
 def attention(**options: Any) -> Any:
-    return te_modules.DotProductAttention(4, 8, num_gqa_groups=2, **options)
+    return te_attention.DotProductAttention(4, 8, num_gqa_groups=2, **options)
 
 
 def qkv(length: int, seed: int = 0) -> list[torch.Tensor]:
@@ -81,8 +80,8 @@ def qkv(length: int, seed: int = 0) -> list[torch.Tensor]:
 
 def torchs(tensors: list[torch.Tensor], **options: Any) -> torch.Tensor:
     """Attend by torch, of and to [length, batch, heads, width]; heads are joined."""
-    moved = [tensor.permute(1, 2, 0, 3) for tensor in tensors]
-    found = functional.scaled_dot_product_attention(*moved, enable_gqa=True, **options)
+    query, key, value = (tensor.permute(1, 2, 0, 3) for tensor in tensors)
+    found = functional.scaled_dot_product_attention(query, key, value, enable_gqa=True, **options)
     return found.permute(2, 0, 1, 3).flatten(2)
 
 
@@ -155,8 +154,6 @@ def test_gradient_between_ranks_is_refused(on_ranks: OnRanks) -> None:
 
 
 def test_what_is_not_known_says_so() -> None:
-    unknown = type("Unknown", (te_modules.RMSNorm.__mro__[1],), {})
-    with pytest.raises(
-        RuntimeError, match="Unknown: the stand-in for TransformerEngine does not compute this"
-    ):
+    unknown = type("Unknown", (Empty,), {})
+    with pytest.raises(RuntimeError, match=r"Unknown: the stand-in .* does not compute this"):
         unknown()()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from mtp_regression.megatron import te_modules, te_standin
+from mtp_regression.megatron import te_linear, te_norms, te_standin
 
 
 def shapes(module: torch.nn.Module) -> dict[str, list[int]]:
@@ -20,9 +20,9 @@ def axes(module: torch.nn.Module) -> dict[str, int | None]:
 
 
 def test_linear_is_cut_by_tensor_parallel_size() -> None:
-    column = te_modules.Linear(6, 8, tp_size=2, parallel_mode="column")
-    row = te_modules.Linear(6, 8, tp_size=2, parallel_mode="row", bias=False)
-    whole = te_modules.Linear(6, 8, params_dtype=torch.bfloat16)
+    column = te_linear.Linear(6, 8, tp_size=2, parallel_mode="column")
+    row = te_linear.Linear(6, 8, tp_size=2, parallel_mode="row", bias=False)
+    whole = te_linear.Linear(6, 8, params_dtype=torch.bfloat16)
     assert (shapes(column), axes(column)) == ({"weight": [4, 6], "bias": [4]}, {"weight": 0, "bias": 0})
     assert (shapes(row), axes(row)) == ({"weight": [8, 3]}, {"weight": 1})
     assert row.bias is None
@@ -31,15 +31,15 @@ def test_linear_is_cut_by_tensor_parallel_size() -> None:
 
 
 def test_layer_norm_linear_has_its_norm() -> None:
-    norm = te_modules.LayerNormLinear(
+    norm = te_linear.LayerNormLinear(
         6, 8, normalization="RMSNorm", bias=False, tp_size=2, parallel_mode="column"
     )
     assert shapes(norm) == {"weight": [4, 6], "layer_norm_weight": [6]}
-    assert shapes(te_modules.LayerNormLinear(6, 8))["layer_norm_bias"] == [6]
+    assert shapes(te_linear.LayerNormLinear(6, 8))["layer_norm_bias"] == [6]
 
 
 def test_grouped_linear_has_a_weight_an_expert() -> None:
-    grouped = te_modules.GroupedLinear(3, 6, 8, bias=False, tp_size=2, parallel_mode="row")
+    grouped = te_linear.GroupedLinear(3, 6, 8, bias=False, tp_size=2, parallel_mode="row")
     assert shapes(grouped) == {f"weight{expert}": [8, 3] for expert in range(3)}
     assert set(axes(grouped).values()) == {1}
 
@@ -55,19 +55,19 @@ def test_sequence_parallel_is_marked_where_transformer_engine_marks_it() -> None
             if hasattr(parameter, "sequence_parallel")
         }
 
-    assert marks(te_modules.Linear(6, 8, parallel_mode="row", **options)) == {"bias": True}
-    assert marks(te_modules.Linear(6, 8, parallel_mode="column", **options)) == {}
+    assert marks(te_linear.Linear(6, 8, parallel_mode="row", **options)) == {"bias": True}
+    assert marks(te_linear.Linear(6, 8, parallel_mode="column", **options)) == {}
     norms = {"layer_norm_weight": True, "layer_norm_bias": True}
-    assert marks(te_modules.LayerNormLinear(6, 8, parallel_mode="column", **options)) == norms
-    one_rank = te_modules.LayerNormLinear(6, 8, sequence_parallel=True)
+    assert marks(te_linear.LayerNormLinear(6, 8, parallel_mode="column", **options)) == norms
+    one_rank = te_linear.LayerNormLinear(6, 8, sequence_parallel=True)
     assert marks(one_rank) == {"layer_norm_weight": False, "layer_norm_bias": False}
-    assert marks(te_modules.LayerNorm(6, sequence_parallel=False)) == {"weight": False, "bias": False}
-    assert marks(te_modules.RMSNorm(6)) == {}
+    assert marks(te_norms.LayerNorm(6, sequence_parallel=False)) == {"weight": False, "bias": False}
+    assert marks(te_norms.RMSNorm(6)) == {}
 
 
 def test_extra_state_is_empty_and_taken_back() -> None:
     """As TransformerEngine's of a module without FP8: a key of the state, with no bytes."""
-    grouped = te_modules.GroupedLinear(2, 6, 8, bias=False)
+    grouped = te_linear.GroupedLinear(2, 6, 8, bias=False)
     state = grouped.state_dict()
     assert state["_extra_state"].dtype == torch.uint8
     assert state["_extra_state"].numel() == 0
@@ -76,15 +76,15 @@ def test_extra_state_is_empty_and_taken_back() -> None:
 
 
 def test_meta_device_is_kept() -> None:
-    assert te_modules.Linear(6, 8, device="meta").weight.device.type == "meta"
-    assert te_modules.RMSNorm(6, device="meta").weight.device.type == "meta"
+    assert te_linear.Linear(6, 8, device="meta").weight.device.type == "meta"
+    assert te_norms.RMSNorm(6, device="meta").weight.device.type == "meta"
 
 
 def test_norms() -> None:
-    assert shapes(te_modules.RMSNorm(6)) == {"weight": [6]}
-    assert shapes(te_modules.LayerNorm(hidden_size=6)) == {"weight": [6], "bias": [6]}
+    assert shapes(te_norms.RMSNorm(6)) == {"weight": [6]}
+    assert shapes(te_norms.LayerNorm(hidden_size=6)) == {"weight": [6], "bias": [6]}
     with pytest.raises(TypeError, match="normalized_shape"):
-        te_modules.RMSNorm()
+        te_norms.RMSNorm()
 
 
 GPU_CODE = """

@@ -3,7 +3,7 @@
 import torch
 import torch.distributed as dist
 
-from mtp_regression.megatron import te_modules
+from mtp_regression.megatron import te_linear
 from mtp_regression.ranks.world import World
 
 
@@ -11,10 +11,10 @@ def column_then_row(world: World, sequence_parallel: bool) -> float:
     """Put a column-parallel and a row-parallel module one after the other; return how far from whole ones."""
     whole, (inputs, first, gamma, second) = expected()
     options = {"tp_size": world.size, "tp_group": dist.group.WORLD, "sequence_parallel": sequence_parallel}
-    column = te_modules.LayerNormLinear(
+    column = te_linear.LayerNormLinear(
         8, 12, normalization="RMSNorm", bias=False, parallel_mode="column", eps=1e-6, **options
     )
-    row = te_modules.Linear(12, 8, bias=False, parallel_mode="row", **options)
+    row = te_linear.Linear(12, 8, bias=False, parallel_mode="row", **options)
     with torch.no_grad():
         column.layer_norm_weight.copy_(gamma)
         column.weight.copy_(first.chunk(world.size)[world.rank])
@@ -37,7 +37,7 @@ def expected() -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
 
 def gradient_between_ranks(world: World) -> str:
     """Ask for a gradient through a module that is shared; return the error."""
-    linear = te_modules.Linear(4, 4, tp_size=world.size, tp_group=dist.group.WORLD, parallel_mode="row")
+    linear = te_linear.Linear(4, 4, tp_size=world.size, tp_group=dist.group.WORLD, parallel_mode="row")
     try:
         linear(torch.ones(1, 1, 2, requires_grad=True))
     except RuntimeError as error:

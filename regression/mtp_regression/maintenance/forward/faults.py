@@ -22,6 +22,7 @@ FIELDS: Mapping[str, Mapping[str, Any]] = {
     "RotaryBaseOfQwen3": {"rotary_base": 1_000_000},
     "RotaryPercentHalf": {"rotary_percent": 0.5},
     "RotaryPercentOne": {"rotary_percent": 1.0},
+    "RotaryInterleaved": {"rotary_interleaved": True},
     "Interpolated": {"seq_len_interpolation_factor": 4.0},
     "EpsilonLarge": {"layernorm_epsilon": 1e-2},
     "EpsilonOfLayerNorm": {"layernorm_epsilon": 1e-5},
@@ -34,7 +35,7 @@ FIELDS: Mapping[str, Mapping[str, Any]] = {
     "ScaledScores": {"moe_router_topk_scaling_factor": 2.0},
     "GroupLimited": {"moe_router_num_groups": 2, "moe_router_group_topk": 1},
 }
-"""Wrong values of a provider's fields, by the adapter's name."""
+"""Wrong values of a provider's fields, by the adapter's name; a text-only model takes notice of all."""
 
 
 class WrongField(PatchedMegatronBridge):

@@ -24,7 +24,7 @@ from mtp_regression.roundtrip.launch import StartedRanks, run_case
 from mtp_regression.stages.case import Case, Stage
 
 APART = 100
-_IN_ALL_LAYOUTS = "qwen3.6-35b-a3b"
+_IN_ALL_LAYOUTS, _TEXT_ONLY = "qwen3.6-35b-a3b", "MoE, text-only"
 _TEXT, _TWO = {"text_only": True}, {"mtp_layers": 2}
 CHECKPOINTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     _IN_ALL_LAYOUTS: (_IN_ALL_LAYOUTS, {}),
@@ -37,7 +37,7 @@ CHECKPOINTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "qwen3.5-9b": ("qwen3.5-9b", {}),
     "MoE, FP8": ("qwen3.6-35b-a3b-fp8", {}),
     "dense, FP8": ("qwen3.6-27b-fp8", {}),
-    "MoE, text-only": (_IN_ALL_LAYOUTS, _TEXT),
+    _TEXT_ONLY: (_IN_ALL_LAYOUTS, _TEXT),
     "dense, text-only": ("qwen3.6-27b", _TEXT),
     "dense, text-only, tied": ("qwen3.5-0.8b", _TEXT),
     "MoE, 2 MTP layers": (_IN_ALL_LAYOUTS, _TWO),
@@ -82,9 +82,9 @@ def _right(folder: Path) -> Iterator[tuple[str, Record]]:
 
 
 def _wrong(folder: Path) -> Iterator[tuple[str, Record]]:
-    checkpoint = folder / _IN_ALL_LAYOUTS
-    for name in (*faults.FIELDS, *faults.WIRINGS):
-        yield f"wrong: {name}", _record(f"{faults.__name__}:{name}", checkpoint, Parallel())
+    for names, checkpoint in ((faults.FIELDS, _TEXT_ONLY), (faults.WIRINGS, _IN_ALL_LAYOUTS)):
+        for name in names:
+            yield f"wrong: {name}", _record(f"{faults.__name__}:{name}", folder / checkpoint, Parallel())
 
 
 def _record(adapter: str, checkpoint: Path, parallel: Parallel) -> Record:

@@ -44,7 +44,7 @@ class AutoBridge:
     ) -> None:
         """Have the checkpoint's reader save, as it is its files that are written anew."""
         del model, show_progress, strict, merge_adapter_weights, distributed_save, save_every_n_ranks
-        source = getattr(getattr(self.hf_pretrained, "state", None), "source", None)
+        source: Any = getattr(getattr(self.hf_pretrained, "state", None), "source", None)
         if hasattr(source, "save_generator"):
             source.save_generator(path)
 
