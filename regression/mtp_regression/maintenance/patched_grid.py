@@ -21,7 +21,8 @@ from mtp_fixtures import CheckpointSpec, preset
 from mtp_regression.ranks.parallel import DENSE_GRID, GRID, Parallel
 from mtp_regression.roundtrip.request import Request
 from mtp_regression.roundtrip.run import round_trips
-from mtp_regression.scenarios import PIPELINES, Use
+from mtp_regression.scenarios.scenario import Use
+from mtp_regression.scenarios.table import PIPELINES
 
 _TEXT, _TWO = {"text_only": True}, {"mtp_layers": 2}
 _MOE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
