@@ -37,11 +37,8 @@ def _rope(kind: str, *, section: str = "text_config.", **parameters: float) -> d
     return {"config_changes": tuple(f"{path}{name}={value}" for name, value in changes.items())}
 
 
-_YARN = _rope("yarn", factor=4, original_max_position_embeddings=32)
-_YARN_TEXT = {"config_changes": tuple(c.removeprefix("text_config.") for c in _YARN["config_changes"])}
-_LLAMA3 = _rope(
-    "llama3", factor=8, low_freq_factor=1, high_freq_factor=4, original_max_position_embeddings=32
-)
+_YARN, _YARN_TEXT = _rope("yarn", factor=4), _rope("yarn", section="", factor=4)
+_LLAMA3 = _rope("llama3", factor=8, low_freq_factor=1, high_freq_factor=4)
 
 
 def _pp3(layout: str) -> Parallel:
