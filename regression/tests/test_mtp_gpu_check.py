@@ -125,7 +125,7 @@ def test_the_table_tells_what_failed_and_where_the_memory_peaked() -> None:
     with console.capture() as shown:
         console.print(cell_table({"one-rank": {"records": cases}}))
     row = shown.get().splitlines()[1]
-    assert " ".join(row.split()) == "q36 tp1 one-rank saved wrong 1.50 0.25 0.25 0.25 - - - 3.0 3 MiB"
+    assert " ".join(row.split()) == "q36 tp1 one-rank saved wrong 1.50 0.25 0.25 0.25 - - - - 3.0 3 MiB"
 
 
 def test_wheels_that_are_not_there_are_missed_at_once(tmp_path: Path) -> None:

@@ -12,13 +12,12 @@ taken for none.
 import functools
 import inspect
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from contextvars import ContextVar
 from types import MappingProxyType, ModuleType
 from typing import Any
 
 from mtp_bridge_patch.fix import Fix
-from mtp_bridge_patch.upstream.replacing import replaced
+from mtp_bridge_patch.upstream.replacing import installed
 
 _STAGES, _LAYOUT = "pipeline_model_parallel_size", "pipeline_model_parallel_layout"
 _UNCUT = {
@@ -58,10 +57,7 @@ def install(module: ModuleType) -> Callable[[], None]:
             _forget_cut(result[0], asked_for)
         return result
 
-    undo = ExitStack()
-    undo.enter_context(replaced(module, "load_megatron_model", load_megatron_model))
-    undo.enter_context(replaced(module, "load_model_config", load_model_config))
-    return undo.close
+    return installed(module, load_megatron_model=load_megatron_model, load_model_config=load_model_config)
 
 
 def install_reading(module: ModuleType) -> Callable[[], None]:
@@ -83,9 +79,7 @@ def install_reading(module: ModuleType) -> Callable[[], None]:
             return config
         return {**config, "model": {**model, _LAYOUT: None}}
 
-    undo = ExitStack()
-    undo.enter_context(replaced(module, "read_run_config", read_run_config))
-    return undo.close
+    return installed(module, read_run_config=read_run_config)
 
 
 def _forget_cut(config: Any, asked_for: Mapping[str, Any]) -> None:

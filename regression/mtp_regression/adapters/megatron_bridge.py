@@ -60,7 +60,7 @@ class MegatronBridge:
 
     def load(self, checkpoint: Path, parallel: Parallel) -> None:
         """Build the model on this rank, poison it, load the checkpoint."""
-        self._auto = AutoBridge.from_hf_pretrained(str(checkpoint), torch_dtype=torch.bfloat16)
+        self._auto = _with_checkpoint(checkpoint)
         if self._tensor_of is not None:
             _read_from(self._auto.hf_pretrained.state.source, self._tensor_of)
         provider = megatron_model.provider(self._auto, parallel, self.configure)
@@ -78,7 +78,7 @@ class MegatronBridge:
 
     def reload(self, checkpoint: Path) -> None:
         """Load another checkpoint, with a bridge of its own."""
-        self._auto = AutoBridge.from_hf_pretrained(str(checkpoint), torch_dtype=torch.bfloat16)
+        self._auto = _with_checkpoint(checkpoint)
         with cuda_on_cpu():
             self._auto.load_hf_weights(self._chunks)
 
@@ -105,7 +105,7 @@ class MegatronBridge:
 
     def bridge_for_export(self, checkpoint: Path) -> Any:
         """Make the `AutoBridge` that exports; a variant makes another."""
-        return AutoBridge.from_hf_pretrained(str(checkpoint), torch_dtype=torch.bfloat16)
+        return _with_checkpoint(checkpoint)
 
     def configure(self, provider: Any) -> None:
         """Change the model that is to be built; a variant of the adapter does."""
@@ -162,6 +162,10 @@ class Patched:
 
 class PatchedMegatronBridge(Patched, MegatronBridge):
     """The patched bridge."""
+
+
+def _with_checkpoint(checkpoint: Path) -> Any:
+    return AutoBridge.from_hf_pretrained(str(checkpoint), torch_dtype=torch.bfloat16)
 
 
 def _read_from(source: Any, tensor_of: Callable[[str], Any]) -> None:

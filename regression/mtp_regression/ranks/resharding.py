@@ -35,10 +35,10 @@ class Resharding:
         return self.after.ranks
 
     def __str__(self) -> str:
-        fewest = Resharding(replace(self.before, ranks=0), replace(self.after, ranks=0))
-        if fewest.ranks != self.ranks:
-            return f"{self.before}{_TO}{self.after}"
-        return f"{replace(self.before, ranks=0)}{_TO}{replace(self.after, ranks=0)}"
+        before, after = (replace(layout, ranks=0) for layout in (self.before, self.after))
+        if math.lcm(before.ranks, after.ranks) != self.ranks:  # more were asked for
+            before, after = self.before, self.after
+        return f"{before}{_TO}{after}"
 
 
 def read_layout(text: str) -> Parallel | Resharding:

@@ -7,13 +7,12 @@ conversion (``load_model_config``), and where training goes on from a checkpoint
 import functools
 import logging
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from mtp_bridge_patch.fixes.config_only.record import ExportRecord
-from mtp_bridge_patch.upstream.replacing import replaced
+from mtp_bridge_patch.upstream.replacing import installed
 
 _RUN_CONFIG = "run_config.yaml"
 _logger = logging.getLogger(__name__)
@@ -37,13 +36,7 @@ def install_store(module: ModuleType) -> Callable[[], None]:
             _store(ExportRecord.on(getattr(self, "model", None)), str(yaml_path))
         return result
 
-    return _installed(module.ConfigContainer, "to_yaml", to_yaml)
-
-
-def _installed(owner: Any, name: str, value: object) -> Callable[[], None]:
-    undo = ExitStack()
-    undo.enter_context(replaced(owner, name, value))
-    return undo.close
+    return installed(module.ConfigContainer, to_yaml=to_yaml)
 
 
 def _store(record: ExportRecord | None, config_path: str) -> None:
@@ -77,7 +70,7 @@ def install_restore(module: ModuleType) -> Callable[[], None]:
         _restore(str(checkpoint_path), result[0] if isinstance(result, tuple) else result)
         return result
 
-    return _installed(module, "load_model_config", load_model_config)
+    return installed(module, load_model_config=load_model_config)
 
 
 def install_resume(module: ModuleType) -> Callable[[], None]:
@@ -99,7 +92,7 @@ def install_resume(module: ModuleType) -> Callable[[], None]:
             _restore(str(folder), config.model)
         return result
 
-    return _installed(module, "_load_base_checkpoint", _load_base_checkpoint)
+    return installed(module, _load_base_checkpoint=_load_base_checkpoint)
 
 
 def _restore(folder: str, model_config: Any) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from mtp_bridge_patch.errors import RopeScalingError
 from mtp_bridge_patch.fix import Fix
-from mtp_bridge_patch.upstream.replacing import replaced
+from mtp_bridge_patch.upstream.replacing import installed
 
 _UNSCALED = (None, "default", "mrope")
 _WITHOUT_SCALING = ("rope", "mrope")
@@ -140,7 +140,7 @@ def install_vision(module: ModuleType) -> Callable[[], None]:
 def _provides(*providers: Any) -> Callable[[], None]:
     undo = ExitStack()
     for provider in providers:
-        undo.enter_context(replaced(provider, "provide", _scaled(provider.provide)))
+        undo.callback(installed(provider, provide=_scaled(provider.provide)))
     return undo.close
 
 
@@ -163,9 +163,7 @@ def install_attention(module: ModuleType) -> Callable[[], None]:
         finally:
             _attention_factor.reset(token)
 
-    undo = ExitStack()
-    undo.enter_context(replaced(module, "apply_rotary_pos_emb_absolute", apply_rotary_pos_emb_absolute))
-    return undo.close
+    return installed(module, apply_rotary_pos_emb_absolute=apply_rotary_pos_emb_absolute)
 
 
 def install_rotation(module: ModuleType) -> Callable[[], None]:
@@ -184,9 +182,7 @@ def install_rotation(module: ModuleType) -> Callable[[], None]:
         factor = _attention_factor.get()
         return upstream(*args, **kwargs | ({} if factor == 1.0 else {"mscale": factor}))
 
-    undo = ExitStack()
-    undo.enter_context(replaced(module, "_apply_rotary_pos_emb_bshd", _apply_rotary_pos_emb_bshd))
-    return undo.close
+    return installed(module, _apply_rotary_pos_emb_bshd=_apply_rotary_pos_emb_bshd)
 
 
 _VISION = "megatron.bridge.models.qwen_vl."

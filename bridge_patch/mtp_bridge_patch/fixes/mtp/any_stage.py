@@ -10,12 +10,11 @@ like the last of all decoder layers, as it would be with full attention.
 import copy
 import functools
 from collections.abc import Callable
-from contextlib import ExitStack
 from types import MappingProxyType, ModuleType
 from typing import Any
 
 from mtp_bridge_patch.fix import Fix
-from mtp_bridge_patch.upstream.replacing import replaced
+from mtp_bridge_patch.upstream.replacing import installed
 
 _LINEAR = "gated_delta_net"
 
@@ -40,9 +39,7 @@ def install(module: ModuleType) -> Callable[[], None]:
         layer = _with_full_attention(config)
         return get_gpt_mtp_block_spec(config, layer, use_transformer_engine=True, vp_stage=vp_stage)
 
-    undo = ExitStack()
-    undo.enter_context(replaced(module, "mtp_block_spec", mtp_block_spec))
-    return undo.close
+    return installed(module, mtp_block_spec=mtp_block_spec)
 
 
 def _is_hybrid(config: Any) -> bool:

@@ -147,6 +147,8 @@ class Check:
         """Run `mtpkit roundtrip`; its report is kept under the step's name, whatever became of it."""
         if not (self.on_gpu if on_gpu is None else on_gpu):
             device = Device.CPU
+        if not self.on_gpu:  # to see whether the steps themselves work
+            words = (*words, *_BRIEF)
         path = self.folder / step / "roundtrip.json"
         parallel = [word for layout in layouts for word in ("--parallel", layout)]
         options = ["--device", device, "--report", str(path), "--time-limit", _CASE_SECONDS, *parallel]
@@ -188,7 +190,7 @@ class Check:
 
 
 _BRIEF = ("--stage", "native", "--stage", "stream", "--stage", "saved")
-"""What the time suffices for at published dimensions."""
+"""What the time suffices for at published dimensions, and for all steps on a CPU."""
 _LEAST_SECONDS = 5.0
 _CASE_SECONDS = "240"  # on a GPU each rank of each case imports the bridge
 
