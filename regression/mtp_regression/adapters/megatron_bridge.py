@@ -28,8 +28,10 @@ from megatron.core import parallel_state  # noqa: E402
 from mtp_regression.megatron import model as megatron_model  # noqa: E402
 
 for _module in (
+    "transformers.models.auto.modeling_auto",
     "transformers.models.qwen2_vl.image_processing_qwen2_vl",
     "transformers.models.qwen3_5.tokenization_qwen3_5",
+    "transformers.models.qwen3_5.modeling_qwen3_5",
     "transformers.models.qwen3_5_moe.modeling_qwen3_5_moe",
     "transformers.models.qwen3_vl.processing_qwen3_vl",
     "transformers.models.qwen3_vl.video_processing_qwen3_vl",

@@ -18,6 +18,11 @@ _IMAGES = ((1, 4, 4), (1, 4, 6))
 _IMAGE_AT = 10
 
 
+def draw(config: Mapping[str, Any], seed: int) -> Batch:
+    """Draw what suits a model: tokens, and images if it sees; see `text` and `images`."""
+    return images(config, seed) if "vision_config" in config else text(config, seed)
+
+
 def text(config: Mapping[str, Any], seed: int) -> Batch:
     """Draw tokens.
 

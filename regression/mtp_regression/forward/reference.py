@@ -15,10 +15,11 @@ from torch import nn
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
 from mtp_checkpoint.layouts.keys import MTP_PREFIX, parse
+from mtp_checkpoint.messages import listed
 from mtp_regression.comparison.other_checkpoint import in_other_mtp_layout
 from mtp_regression.comparison.tensors import Tensors
 from mtp_regression.forward.agreement import Computed
-from mtp_regression.forward.batches import Batch, images, text
+from mtp_regression.forward.batches import Batch, draw
 from mtp_regression.forward.dequantized import QUANTIZATION, dequantized, write_dequantized
 
 _EAGER = "eager"
@@ -47,7 +48,6 @@ def reference_of(checkpoint: Path, config: Mapping[str, Any], tensors: Tensors) 
             checkpoint = Path(name, "dequantized")
             write_dequantized(checkpoint, tensors, like=fp8)
         model = Reference(checkpoint, tensors)
-    draw = images if "vision_config" in config else text
     best: tuple[Batch, Computed] | None = None
     for seed in range(_TRIES):
         batch = draw(config, seed)
@@ -75,11 +75,19 @@ class Reference:
         Args:
             checkpoint: The checkpoint's folder.
             tensors: Its tensors, of which those of MTP are read.
+
+        Raises:
+            ValueError: The model has parameters that the checkpoint has no tensors for.
         """
         config = AutoConfig.from_pretrained(checkpoint)
         sees = hasattr(config, "vision_config")
         auto = AutoModelForImageTextToText if sees else AutoModelForCausalLM
-        self._model = auto.from_pretrained(checkpoint, dtype=torch.float32, attn_implementation=_EAGER).eval()
+        self._model, loading = auto.from_pretrained(
+            checkpoint, dtype=torch.float32, attn_implementation=_EAGER, output_loading_info=True
+        )
+        self._model.eval()
+        if missing := sorted(loading["missing_keys"]):
+            raise ValueError(f"transformers finds no {listed(missing)} in the checkpoint")
         self._text = config.get_text_config()
         self._image_token = getattr(config, "image_token_id", None)
         self._decoder = getattr(self._model.model, "language_model", self._model.model)

@@ -1,0 +1,1 @@
+"""What each release makes of every field of `config.json`: changes, measurement, known results, page."""

@@ -1,0 +1,78 @@
+"""What one changed checkpoint computes: by transformers, and by the bridge as it is and patched."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+
+from mtp_checkpoint.inspection.declaration import CONFIG_NAME
+from mtp_regression.adapters.protocol import MayHave, find
+from mtp_regression.comparison.generated import tensors_of
+from mtp_regression.forward.agreement import BOUND, Computed, differences
+from mtp_regression.forward.batches import Batch, draw
+from mtp_regression.forward.reference import reference_of
+from mtp_regression.ranks.parallel import Parallel
+from mtp_regression.ranks.world import World
+
+Logits = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What became of one checkpoint.
+
+    Attributes:
+        reference: transformers' logits, by name; none where it raised.
+        refusal: What it raised, in one line; "" if nothing.
+        cells: Of each adapter "agrees", "differs", "computes" where there is no reference, or what it raised.
+    """
+
+    reference: Logits
+    refusal: str
+    cells: tuple[str, ...]
+
+
+def measure(_world: World, checkpoint: Path, adapters: tuple[str, ...]) -> Measured:
+    """Compute on one rank.
+
+    Args:
+        checkpoint: The checkpoint's folder.
+        adapters: Of the bridges; see `adapters.protocol.find`.
+    """
+    config = json.loads((checkpoint / CONFIG_NAME).read_text(encoding="utf-8"))
+    reference: Computed | None = None
+    refusal = ""
+    try:
+        batch, reference = reference_of(checkpoint, config, tensors_of(checkpoint, None))
+    except Exception as error:
+        refusal, batch = _line(error), draw(config, 0)
+    cells = tuple(_cell(adapter, checkpoint, batch, reference) for adapter in adapters)
+    return Measured(reference.logits if reference else {}, refusal, cells)
+
+
+def _cell(adapter: str, checkpoint: Path, batch: Batch, reference: Computed | None) -> str:
+    bridge = find(adapter)()
+    try:
+        bridge.load(checkpoint, Parallel())
+        found = cast(MayHave, bridge).logits(batch)
+    except Exception as error:
+        return _line(error)
+    finally:
+        bridge.close()
+    if reference is None:
+        return "computes"
+    measured = differences(reference, found)
+    agrees = measured.keys() == reference.logits.keys() and max(measured.values()) <= BOUND
+    return "agrees" if agrees else "differs"
+
+
+def _line(error: Exception) -> str:
+    """Say what was raised in one line, without what differs from run to run."""
+    first = str(error).partition("\n")[0].replace(tempfile.gettempdir(), "")
+    return f"{type(error).__name__}: {first[:200]}"
