@@ -13,8 +13,8 @@ class SharedWeightsError(ValueError):
     """Copies of a weight that the checkpoint has once differ between MTP layers, as after training."""
 
 
-class RopeScalingError(ValueError):
-    """The checkpoint scales its rotary embedding in a way that Megatron-Core cannot be told of."""
+class UnsupportedConfigError(ValueError):
+    """The checkpoint's `config.json` asks for a model that Megatron-Core does not have; nothing is loaded."""
 
 
 class IncompleteLoadError(ValueError):

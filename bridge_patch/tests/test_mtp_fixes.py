@@ -32,6 +32,7 @@ MODULES = (
 )
 TEXT_MODULE = "megatron.bridge.models.qwen.qwen35_bridge"
 OF_A_BRIDGE = {
+    "_megatron_global_param_names_all_pp_ranks",
     "build_conversion_tasks",
     "load_weights_hf_to_megatron",
     "mapping_registry",
@@ -55,9 +56,26 @@ OTHERS = {
 }
 VISION_LANGUAGE = ("qwen35_vl_bridge.Qwen35VLBridge", "qwen35_vl_bridge.Qwen35VLMoEBridge")
 TEXT = ("qwen35_bridge.Qwen35Bridge", "qwen35_bridge.Qwen35MoEBridge")
-NAMING = {"_megatron_global_param_names_all_pp_ranks"}
 TIED = {"_broadcast_shared_embeddings"}
 HEADS = {f"qwen35_vl_provider.Qwen35VL{kind}ModelProvider.validate_parallelism" for kind in ("", "MoE")}
+GATHERING = {
+    f"param_mapping.{mapping}.{name}"
+    for mapping in (
+        "MegatronParamMapping",
+        "AutoMapping",
+        "FusedExpertMapping",
+        "FusedGatedExpertMapping",
+        "GatedMLPMapping",
+        "_FusedMapping",
+        "RMSNorm2ZeroCenteredRMSNormMapping",
+    )
+    for name in (
+        "broadcast_from_pp_rank",
+        "broadcast_obj_from_pp_rank",
+        "gather_from_ep_ranks",
+        "gather_from_tp_ranks",
+    )
+}
 
 
 def methods(bridges: tuple[str, ...], names: set[str]) -> set[str]:
@@ -66,10 +84,10 @@ def methods(bridges: tuple[str, ...], names: set[str]) -> set[str]:
 
 # By their dotted names, all that the fixes replace of each release.
 REPLACED = {
-    "0.4.1": OTHERS | HEADS | methods(VISION_LANGUAGE, OF_A_BRIDGE | TIED | NAMING),
-    "0.4.2": OTHERS | HEADS | methods(VISION_LANGUAGE, OF_A_BRIDGE | TIED | NAMING),
-    "0.5.1": OTHERS | methods(VISION_LANGUAGE + TEXT, OF_A_BRIDGE | TIED),
-    "0.6.2": OTHERS | methods(VISION_LANGUAGE + TEXT, OF_A_BRIDGE),
+    "0.4.1": OTHERS | GATHERING | HEADS | methods(VISION_LANGUAGE, OF_A_BRIDGE | TIED),
+    "0.4.2": OTHERS | GATHERING | HEADS | methods(VISION_LANGUAGE, OF_A_BRIDGE | TIED),
+    "0.5.1": OTHERS | GATHERING | methods(VISION_LANGUAGE + TEXT, OF_A_BRIDGE | TIED),
+    "0.6.2": OTHERS | GATHERING | methods(VISION_LANGUAGE + TEXT, OF_A_BRIDGE),
 }
 
 

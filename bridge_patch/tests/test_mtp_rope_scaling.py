@@ -105,15 +105,28 @@ def test_model_that_asks_for_no_scaling_is_upstreams(bridged: Bridged, rope: Any
 @pytest.mark.parametrize("kind", ["llama3", "longrope", "dynamic", "proportional"])
 def test_scaling_that_megatron_has_no_field_for_is_refused(bridged: Bridged, kind: str) -> None:
     mtp_bridge_patch.apply(only=["rope-scaling"])
-    with pytest.raises(mtp_bridge_patch.RopeScalingError, match=f"rope_type '{kind}'"):
+    with pytest.raises(mtp_bridge_patch.UnsupportedConfigError, match=f"rope_type '{kind}'"):
         bridged.provider({"rope_type": kind, "factor": 8.0})
 
 
-def test_embedding_that_knows_yarn_itself_is_left_alone(bridged: Bridged) -> None:
+@pytest.mark.parametrize("kind", ["linear", "yarn"])
+@pytest.mark.parametrize("factor", [None, 1, 0.5, "4"])
+def test_factor_that_scales_nothing_is_refused(bridged: Bridged, kind: str, factor: Any) -> None:
+    mtp_bridge_patch.apply(only=["rope-scaling"])
+    with pytest.raises(mtp_bridge_patch.UnsupportedConfigError, match=f"'{kind}' with factor {factor!r}"):
+        bridged.provider(YARN | {"rope_type": kind, "factor": factor})
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("position_embedding_type", "yarn"), ("experimental_attention_variant", None)]
+)
+def test_model_that_scales_in_its_own_way_is_left_alone(bridged: Bridged, field: str, value: Any) -> None:
     mtp_bridge_patch.apply(only=["rope-scaling"])
     provider = bridged.provider(YARN)
-    provider.position_embedding_type = "yarn"
+    setattr(provider, field, value)
+    attention = importlib.import_module(MODELS + "qwen_vl.modelling_qwen3_vl.attention")
     assert bridged.rotary(provider).inv_freq == PLAIN
+    assert attention.attend("query", "angles", provider) == ("query", "angles", 1.0)
 
 
 def test_without_the_fix_nothing_is_scaled(bridged: Bridged) -> None:

@@ -2,8 +2,8 @@
 
     python -m mtp_regression.maintenance patched-grid [FOLDER]
 
-Text-only and vision-language, dense and MoE, grouped and sequential experts, one and two MTP layers; some
-also through unequal pipelines. A report a part goes into FOLDER (`reports/`). Dense models take the layouts
+Text-only and vision-language, dense and MoE, grouped and sequential experts, one and two MTP layers, layer
+types of pruned models; some also through unequal pipelines. A report a part goes into FOLDER (`reports/`). Dense models take the layouts
 without expert parallelism.
 """
 
@@ -39,6 +39,14 @@ _DENSE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "dense-tied": ("qwen3.5-0.8b", {}),
     "text-dense-tied-2-layers": ("qwen3.5-0.8b", _TEXT | _TWO),
 }
+_PRUNED: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "packed-last-linear": ("qwen3.6-35b-a3b", {"layer_types": "LFLL"}),
+    "text-per-expert-2-layers": ("qwen3.5-35b-a3b", _TEXT | _TWO | {"layer_types": "FLLF"}),
+}
+_DENSE_PRUNED: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "dense-last-linear": ("qwen3.6-27b", {"layer_types": "LFLL"}),
+    "dense-all-linear": ("qwen3.5-0.8b", {"layer_types": "LLLL"}),
+}
 _PIPELINED: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "per-expert": ("qwen3.5-35b-a3b", {}),
     "text-packed": ("qwen3.6-35b-a3b", _TEXT),
@@ -60,6 +68,8 @@ PARTS = (
     _Part("moe", _MOE, GRID),
     _Part("dense", _DENSE, DENSE_GRID),
     _Part("sequential", _MOE, GRID, Use.SEQUENTIAL),
+    _Part("pruned", _PRUNED, GRID),
+    _Part("dense-pruned", _DENSE_PRUNED, DENSE_GRID),
     _Part("pipelines", _PIPELINED, tuple(PIPELINES)),
 )
 

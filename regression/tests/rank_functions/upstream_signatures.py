@@ -50,7 +50,11 @@ USED = (
         f"{MAPPINGS}MegatronParamMapping.{name}"
         for name in (
             "_validate_patterns",
+            "broadcast_from_pp_rank",
+            "broadcast_obj_from_pp_rank",
             "broadcast_tensor_to_tp_ranks",
+            "gather_from_ep_ranks",
+            "gather_from_tp_ranks",
             "megatron_to_hf",
             "resolve",
             "scatter_to_tp_ranks",

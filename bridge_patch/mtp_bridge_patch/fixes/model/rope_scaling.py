@@ -14,13 +14,14 @@ from contextvars import ContextVar
 from types import MappingProxyType, ModuleType
 from typing import Any
 
-from mtp_bridge_patch.errors import RopeScalingError
+from mtp_bridge_patch.errors import UnsupportedConfigError
 from mtp_bridge_patch.fix import Fix
 from mtp_bridge_patch.upstream.replacing import installed
 
-_UNSCALED = (None, "default", "mrope")
+_UNSCALED, _SCALED = (None, "default", "mrope"), ("linear", "yarn")
 _WITHOUT_SCALING = ("rope", "mrope")
 """Kinds of embedding for which Megatron-Core looks at no field of YaRN's."""
+_FAMILY = "gated_delta_net"
 _attention_factor: ContextVar[float] = ContextVar("attention_factor", default=1.0)
 
 
@@ -28,17 +29,23 @@ def _provider(provider: Any, config: Any) -> Any:
     """Tell the provider how the checkpoint scales."""
     text = getattr(config, "text_config", config)
     rope = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
-    kind = rope.get("rope_type", rope.get("type"))
-    if kind == "linear":
-        provider.seq_len_interpolation_factor = float(rope["factor"])
-    elif kind == "yarn":
-        for name, value in _yarn_fields(rope).items():
-            setattr(provider, name, value)
-    elif kind not in _UNSCALED:
-        raise RopeScalingError(
+    kind, factor = rope.get("rope_type", rope.get("type")), rope.get("factor")
+    if kind in _UNSCALED:
+        return provider
+    if kind not in _SCALED:
+        raise UnsupportedConfigError(
             f"config.json asks for rope_type {kind!r}, of which Megatron-Core's configuration cannot tell: "
             "the model would compute something else. It can be default, linear or yarn."
         )
+    if not isinstance(factor, int | float) or factor <= 1:
+        raise UnsupportedConfigError(
+            f"config.json asks for rope_type {kind!r} with factor {factor!r}, which has to be above 1."
+        )
+    if kind == "linear":
+        provider.seq_len_interpolation_factor = float(factor)
+    else:
+        for name, value in _yarn_fields(rope).items():
+            setattr(provider, name, value)
     return provider
 
 
@@ -63,7 +70,8 @@ def _yarn_fields(rope: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_scaled(config: Any) -> bool:
     return (
-        getattr(config, "yarn_rotary_scaling_factor", None) is not None
+        getattr(config, "experimental_attention_variant", None) == _FAMILY  # others have their own ways
+        and getattr(config, "yarn_rotary_scaling_factor", None) is not None
         and getattr(config, "position_embedding_type", None) in _WITHOUT_SCALING
     )
 

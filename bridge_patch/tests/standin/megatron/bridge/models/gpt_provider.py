@@ -20,6 +20,7 @@ class Frequencies(tuple[float, ...]):
 class GPTModelProvider:
     """Makes models; its fields of YaRN are those of upstream."""
 
+    experimental_attention_variant: str | None = "gated_delta_net"
     position_embedding_type = "rope"
     rotary_base = 10_000_000.0
     seq_len_interpolation_factor: float | None = None
