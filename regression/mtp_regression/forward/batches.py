@@ -31,8 +31,8 @@ def text(config: Mapping[str, Any], seed: int) -> Batch:
         seed: Another one gives other tokens.
     """
     dimensions = config.get("text_config", config)
-    special = [number for name, number in config.items() if name.endswith("_token_id") and number is not None]
-    ordinary = min([dimensions["vocab_size"], *(number for number in special if isinstance(number, int))])
+    seen = (f"{name}_token_id" for name in ("image", "video", "vision_start", "vision_end"))
+    ordinary = min([dimensions["vocab_size"], *(config[name] for name in seen if name in config)])
     draw = torch.Generator().manual_seed(seed)
     return {"input_ids": torch.randint(0, ordinary, (_ROWS, SEQUENCE), generator=draw)}
 

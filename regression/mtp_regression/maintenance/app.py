@@ -87,6 +87,31 @@ def forward() -> None:
 
 
 @app.command()
+def fields(
+    text: Annotated[
+        list[str] | None,
+        typer.Argument(help="Take the rows that have every TEXT in their names.", show_default="all"),
+    ] = None,
+    update: Annotated[bool, typer.Option("--update", help="Renew what is known of the release.")] = False,
+) -> None:
+    """Change every field of config.json on the installed release, as it is and patched: the same logits?"""
+    from mtp_regression.maintenance.fields import table
+
+    chosen = table.choose(text or ())
+    if not chosen:
+        raise typer.BadParameter(f"no row has {' and '.join(map(repr, text or ()))} in its name")
+    raise typer.Exit(table.main(chosen, update=update))
+
+
+@app.command()
+def config_page() -> None:
+    """Print docs/config.md, from what is known of each release."""
+    from mtp_regression.maintenance.fields.page import page
+
+    print(page(), end="")
+
+
+@app.command()
 def coverage_limits() -> None:
     """Run `mtpkit coverage` over the published dimensions, within limits of time and memory."""
     from mtp_regression.maintenance.coverage_limits import main

@@ -9,6 +9,7 @@ import json
 import multiprocessing
 import os
 import sys
+import threading
 import time
 from contextlib import contextmanager
 from multiprocessing import forkserver, util
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 _TAIL_LINES = 100
 
+children = threading.RLock()
+"""Held while children are started, listed or joined: two threads that ask for one exit code both read it."""
+
 # Modules that the running server has imported; None while there is no server.
 _preloaded: tuple[str, ...] | None = None
 
@@ -37,7 +41,7 @@ def warm(preload: Sequence[str] = ()) -> float:
     """Starts the fork server and waits until it has imported the modules.
 
     Does nothing if a running server has them all; a server without one of them is replaced by one that has
-    these and its own.
+    these and its own, and the old one's processes end.
 
     Args:
         preload: Names of modules, imported in this order. Their output is discarded.
@@ -48,32 +52,37 @@ def warm(preload: Sequence[str] = ()) -> float:
     Raises:
         PreloadError: An import raised an exception, or ended the server.
     """
-    global _preloaded
     start = time.monotonic()
-    if _preloaded is None or not set(preload) <= set(_preloaded):
-        cast("Any", forkserver)._forkserver._stop()  # there is no public way to start with other modules
-        # What the old server had is likely to be wanted again.
-        _preloaded = tuple(dict.fromkeys((*preload, *(_preloaded or ()))))
-        multiprocessing.set_forkserver_preload(["mtp_regression.ranks.preload"])
-        log = _log()
-        log.unlink(missing_ok=True)
-        probe = multiprocessing.get_context("forkserver").Process()
-        try:
-            with starting():
-                probe.start()
-            probe.join()
-        except BaseException as error:
-            _preloaded = None
-            if not isinstance(error, OSError | EOFError):
-                raise
-            lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-            raise PreloadError(
-                f"cannot import {' and '.join(preload)} for the ranks:\n" + "\n".join(lines[-_TAIL_LINES:])
-            ) from None
-        if not log.exists():
-            _preloaded = None
-            raise PreloadError("a new interpreter cannot import mtp_regression; is it installed there?")
+    with children:
+        if _preloaded is None or not set(preload) <= set(_preloaded):
+            _start(preload)
     return time.monotonic() - start
+
+
+def _start(preload: Sequence[str]) -> None:
+    global _preloaded
+    cast("Any", forkserver)._forkserver._stop()  # there is no public way to start with other modules
+    # What the old server had is likely to be wanted again.
+    _preloaded = tuple(dict.fromkeys((*preload, *(_preloaded or ()))))
+    multiprocessing.set_forkserver_preload(["mtp_regression.ranks.preload"])
+    log = _log()
+    log.unlink(missing_ok=True)
+    probe = multiprocessing.get_context("forkserver").Process()
+    try:
+        with starting():
+            probe.start()
+        probe.join()
+    except BaseException as error:
+        _preloaded = None
+        if not isinstance(error, OSError | EOFError):
+            raise
+        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        raise PreloadError(
+            f"cannot import {' and '.join(preload)} for the ranks:\n" + "\n".join(lines[-_TAIL_LINES:])
+        ) from None
+    if not log.exists():
+        _preloaded = None
+        raise PreloadError("a new interpreter cannot import mtp_regression; is it installed there?")
 
 
 def call(function: Callable[..., Any], *args: Any, device: Device = Device.CPU) -> Any:
@@ -93,7 +102,7 @@ def call(function: Callable[..., Any], *args: Any, device: Device = Device.CPU) 
     context: Any = multiprocessing.get_context("spawn" if device.on_gpu else "forkserver")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(sender, function, args))
-    with starting(device):
+    with children, starting(device):
         process.start()
     sender.close()
     try:
@@ -101,7 +110,8 @@ def call(function: Callable[..., Any], *args: Any, device: Device = Device.CPU) 
     except EOFError:
         raise RuntimeError(f"{function.__module__}.{function.__qualname__} gave no result") from None
     finally:
-        process.join()
+        with children:
+            process.join()
 
 
 def _answer(sender: Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> None:

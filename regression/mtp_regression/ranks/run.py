@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import torch.multiprocessing
 
 from mtp_regression.ranks.devices import Device
-from mtp_regression.ranks.fork_server import PreloadError, starting, warm
+from mtp_regression.ranks.fork_server import PreloadError, children, starting, warm
 from mtp_regression.ranks.process import Job, Raised, live
 from mtp_regression.ranks.world import World
 
@@ -79,7 +79,7 @@ def run(
     preload: Sequence[str] = (),
     device: Device = Device.CPU,
 ) -> list[Any]:
-    """Calls `function(world, *args)` on every rank of a new process group.
+    """Calls `function(world, *args)` on every rank of a new process group; threads may do so side by side.
 
     Afterwards, even on an error, no rank is alive, nor any process that a rank started. They end with this
     process, even if it is killed. Ranks have this process's module path, working folder and environment.
@@ -113,21 +113,26 @@ def run(
         payload = pickle.dumps((function, args))
         environment = dict(os.environ) | device.environment
         job = Job(payload, world_size, device, time_limit, Path(folder), logs, environment)
-        others = set(multiprocessing.active_children())
-        ranks: list[BaseProcess] = []
+        started: set[BaseProcess] = set()
         try:
-            with starting(device):
-                ranks = torch.multiprocessing.start_processes(
-                    live,
-                    (job,),
-                    world_size,
-                    join=False,
-                    start_method="spawn" if device.on_gpu else "forkserver",
-                ).processes
+            with children:
+                others = set(multiprocessing.active_children())
+                try:
+                    with starting(device):
+                        ranks = torch.multiprocessing.start_processes(
+                            live,
+                            (job,),
+                            world_size,
+                            join=False,
+                            start_method="spawn" if device.on_gpu else "forkserver",
+                        ).processes
+                finally:
+                    # After an interrupt during the start, some ranks are only in the list of children.
+                    started = set(multiprocessing.active_children()) - others
             _wait(ranks, job)
         finally:
-            # After an interrupt during the start, some ranks are only in the list of children.
-            _kill({*ranks, *multiprocessing.active_children()} - others)
+            with children:
+                _kill(started)
         results = [job.file(rank, "result").read_bytes() for rank in range(world_size)]
         return [pickle.loads(result) for result in results]  # noqa: S301 - made by processes started here
 
@@ -140,7 +145,8 @@ def _wait(ranks: Sequence[BaseProcess], job: Job) -> None:
     while running:
         ready = connection.wait(list(running), max(0.0, deadline - time.monotonic()))
         for rank in [running.pop(cast("int", sentinel)) for sentinel in ready]:
-            ranks[rank].join()
+            with children:
+                ranks[rank].join()
             if ranks[rank].exitcode != 0 or not job.file(rank, "result").exists():
                 failures.append(_Failure.of(rank, ranks[rank].exitcode, job))
         if failures and (not ready or not running or not all(failure.echo for failure in failures)):

@@ -156,7 +156,17 @@ class Row:
     @property
     def name(self) -> str:
         """What identifies it."""
-        return f"{self.model}: {', '.join(self.changes)}"
+        return f"{self.model}: {', '.join(self.changes) or 'as published'}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The changed fields' names, without those of the objects that they are in."""
+        return tuple(change.partition("=")[0].rpartition(".")[2] for change in self.changes)
+
+    def continues(self, other: Row) -> bool:
+        """Tell whether this is the same model with more changes."""
+        first = self.changes[: len(other.changes)]
+        return self.model == other.model and len(self.changes) > len(first) and first == other.changes
 
     def spec(self) -> CheckpointSpec:
         """Return the checkpoint, whose tensors have the shapes that the changed config asks for.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +29,8 @@ class Measured:
     Attributes:
         reference: transformers' logits, by name; none where it raised.
         refusal: What it raised, in one line; "" if nothing.
-        cells: Of each adapter "agrees", "differs", "computes" where there is no reference, or what it raised.
+        cells: Of each adapter "agrees", "differs", "computes" where there is no reference, or "refuses: " and
+            "fails: " with what it raised, as that tells of a field that is changed or does not.
     """
 
     reference: Logits
@@ -38,12 +38,15 @@ class Measured:
     cells: tuple[str, ...]
 
 
-def measure(_world: World, checkpoint: Path, adapters: tuple[str, ...]) -> Measured:
+def measure(
+    _world: World, checkpoint: Path, adapters: tuple[str, ...], fields: tuple[str, ...]
+) -> Measured:
     """Compute on one rank.
 
     Args:
         checkpoint: The checkpoint's folder.
         adapters: Of the bridges; see `adapters.protocol.find`.
+        fields: Names of the fields that are changed.
     """
     config = json.loads((checkpoint / CONFIG_NAME).read_text(encoding="utf-8"))
     reference: Computed | None = None
@@ -51,18 +54,21 @@ def measure(_world: World, checkpoint: Path, adapters: tuple[str, ...]) -> Measu
     try:
         batch, reference = reference_of(checkpoint, config, tensors_of(checkpoint, None))
     except Exception as error:
-        refusal, batch = _line(error), draw(config, 0)
-    cells = tuple(_cell(adapter, checkpoint, batch, reference) for adapter in adapters)
+        refusal, batch = _line(error, checkpoint), draw(config, 0)
+    cells = tuple(_cell(adapter, checkpoint, batch, reference, fields) for adapter in adapters)
     return Measured(reference.logits if reference else {}, refusal, cells)
 
 
-def _cell(adapter: str, checkpoint: Path, batch: Batch, reference: Computed | None) -> str:
+def _cell(
+    adapter: str, checkpoint: Path, batch: Batch, reference: Computed | None, fields: tuple[str, ...]
+) -> str:
     bridge = find(adapter)()
     try:
         bridge.load(checkpoint, Parallel())
         found = cast(MayHave, bridge).logits(batch)
     except Exception as error:
-        return _line(error)
+        told = any(field in str(error) for field in fields)
+        return f"{'refuses' if told else 'fails'}: {_line(error, checkpoint)}"
     finally:
         bridge.close()
     if reference is None:
@@ -72,7 +78,7 @@ def _cell(adapter: str, checkpoint: Path, batch: Batch, reference: Computed | No
     return "agrees" if agrees else "differs"
 
 
-def _line(error: Exception) -> str:
+def _line(error: Exception, checkpoint: Path) -> str:
     """Say what was raised in one line, without what differs from run to run."""
-    first = str(error).partition("\n")[0].replace(tempfile.gettempdir(), "")
-    return f"{type(error).__name__}: {first[:200]}"
+    line = next(iter(str(error).strip().splitlines()), "").replace(str(checkpoint), "CHECKPOINT")
+    return f"{type(error).__name__}: {line[:160]}"

@@ -1,0 +1,111 @@
+"""Changes fields of `config.json`, one row after the other, and compares what each release makes of it.
+
+    python -m mtp_regression.maintenance fields [--update] [TEXT]...
+
+What is known of a release is in `known/RELEASE.json`; a difference is an error in both directions.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from mtp_regression.adapters import MEGATRON_BRIDGE, PATCHED_MEGATRON_BRIDGE
+from mtp_regression.maintenance.fields.changes import Row, rows
+from mtp_regression.maintenance.fields.measure import Logits, Measured, measure
+from mtp_regression.ranks import run as ranks
+
+KNOWN = Path(__file__).with_name("known")
+REFERENCE, UPSTREAM, PATCHED = "transformers", "upstream", "patched"
+HONOURS, IGNORES, REFUSES, DIFFERS = "honours", "ignores", "refuses", "differs"
+_OWN = ("IncompleteLoadError", "LayoutError", "UnsupportedConfigError")
+_MODULE = MEGATRON_BRIDGE.partition(":")[0]
+
+Cells = dict[str, str]
+"""What became of a row: of REFERENCE whether it honours the change, of UPSTREAM and PATCHED as in `Measured`."""
+
+
+def choose(words: Sequence[str]) -> list[Row]:
+    """Return the rows that have all of some words in their names, and those that they continue."""
+    every = [*rows()]
+    chosen = [row for row in every if all(word in row.name for word in words)]
+    return [row for row in every if any(row == one or one.continues(row) for one in chosen)]
+
+
+def main(chosen: Sequence[Row], *, update: bool) -> int:
+    """Run rows, compare, and update what is known if asked to.
+
+    Returns:
+        0 if all is as known and the patched bridge never computes something else; 1 if not.
+    """
+    release = metadata.version("megatron-bridge")
+    found = dict(_run(chosen))
+    file = KNOWN / f"{release}.json"
+    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    if update:
+        KNOWN.mkdir(exist_ok=True)
+        known |= found
+        ordered = {row.name: known[row.name] for row in rows() if row.name in known}
+        file.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
+    problems = [*_problems(known, found)]
+    for problem in problems:
+        print(problem)
+    print(f"{len(found)} rows on {release}: " + (f"{len(problems)} problems" if problems else "as known"))
+    return 1 if problems else 0
+
+
+def _run(chosen: Sequence[Row]) -> Iterator[tuple[str, Cells]]:
+    """Run rows, as many at a time as there are processors; yields the name and the cells of each."""
+    ranks.warm([_MODULE])
+    references: dict[Row, Logits] = {}
+    with ThreadPoolExecutor(os.process_cpu_count() if hasattr(os, "process_cpu_count") else None) as threads:
+        for row, measured in zip(chosen, threads.map(_measured, chosen), strict=True):
+            before = max(
+                (other for other in references if row.continues(other)),
+                key=lambda other: len(other.changes),
+                default=None,
+            )
+            references[row] = measured.reference
+            cells = dict(zip((UPSTREAM, PATCHED), measured.cells, strict=True))
+            cells[REFERENCE] = measured.refusal and f"{REFUSES}: {measured.refusal}"
+            if not measured.refusal:
+                same = before is None or _equal(references[before], measured.reference)
+                cells[REFERENCE] = IGNORES if same else HONOURS
+            print(f"{row.name}: {cells[REFERENCE]}; {cells[UPSTREAM]}; patched {cells[PATCHED]}", flush=True)
+            yield row.name, cells
+
+
+def _measured(row: Row) -> Measured:
+    with tempfile.TemporaryDirectory(prefix="mtp-fields-") as scratch:
+        checkpoint = row.spec().write(Path(scratch, "checkpoint"), manifest=False)
+        [measured] = ranks.run(
+            measure,
+            *(checkpoint, (MEGATRON_BRIDGE, PATCHED_MEGATRON_BRIDGE), row.names),
+            world_size=1,
+            time_limit=120,
+            log_folder=Path(scratch, "logs"),
+            preload=[_MODULE],
+        )
+    return measured
+
+
+def _equal(first: Logits, second: Logits) -> bool:
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def _problems(known: Mapping[str, Cells], found: Mapping[str, Cells]) -> Iterator[str]:
+    for name, cells in found.items():
+        if known.get(name) != cells:
+            yield f"{name}: known as {known.get(name)}, and is {cells}"
+        kind, _, raised = cells[PATCHED].partition(": ")
+        if cells[REFERENCE].startswith(REFUSES):
+            continue  # nothing says what would be right
+        if kind == DIFFERS or (kind == "fails" and not raised.startswith(_OWN)):
+            yield f"{name}, patched: {cells[PATCHED]}"
