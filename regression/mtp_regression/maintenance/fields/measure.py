@@ -8,18 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import torch
-
 from mtp_checkpoint.inspection.declaration import CONFIG_NAME
 from mtp_regression.adapters.protocol import MayHave, find
 from mtp_regression.comparison.generated import tensors_of
+from mtp_regression.comparison.tensors import RawTensor
 from mtp_regression.forward.agreement import BOUND, Computed, differences
 from mtp_regression.forward.batches import Batch, draw
-from mtp_regression.forward.reference import reference_of
 from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.ranks.world import World
-
-Logits = Mapping[str, torch.Tensor]
+from mtp_regression.stages.loaded import digest
 
 
 @dataclass(frozen=True)
@@ -27,13 +24,13 @@ class Measured:
     """What became of one checkpoint.
 
     Attributes:
-        reference: transformers' logits, by name; none where it raised.
+        reference: A digest of each of transformers' logits, by name; none where it raised.
         refusal: What it raised, in one line; "" if nothing.
         cells: Of each adapter "agrees", "differs", "computes" where there is no reference, or "refuses: " and
             "fails: " with what it raised, as that tells of a field that is changed or does not.
     """
 
-    reference: Logits
+    reference: Mapping[str, bytes]
     refusal: str
     cells: tuple[str, ...]
 
@@ -48,6 +45,8 @@ def measure(
         adapters: Of the bridges; see `adapters.protocol.find`.
         fields: Names of the fields that are changed.
     """
+    from mtp_regression.forward.reference import reference_of  # imports transformers
+
     config = json.loads((checkpoint / CONFIG_NAME).read_text(encoding="utf-8"))
     reference: Computed | None = None
     refusal = ""
@@ -56,7 +55,9 @@ def measure(
     except Exception as error:
         refusal, batch = _line(error, checkpoint), draw(config, 0)
     cells = tuple(_cell(adapter, checkpoint, batch, reference, fields) for adapter in adapters)
-    return Measured(reference.logits if reference else {}, refusal, cells)
+    logits = reference.logits if reference else {}
+    digests = {name: digest(RawTensor.from_torch(tensor)) for name, tensor in logits.items()}
+    return Measured(digests, refusal, cells)
 
 
 def _cell(

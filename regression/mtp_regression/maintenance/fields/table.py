@@ -15,11 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
 from pathlib import Path
 
-import torch
-
 from mtp_regression.adapters import MEGATRON_BRIDGE, PATCHED_MEGATRON_BRIDGE
 from mtp_regression.maintenance.fields.changes import Row, rows
-from mtp_regression.maintenance.fields.measure import Logits, Measured, measure
+from mtp_regression.maintenance.fields.measure import Measured, measure
 from mtp_regression.ranks import run as ranks
 
 KNOWN = Path(__file__).with_name("known")
@@ -64,7 +62,7 @@ def main(chosen: Sequence[Row], *, update: bool) -> int:
 def _run(chosen: Sequence[Row]) -> Iterator[tuple[str, Cells]]:
     """Run rows, as many at a time as there are processors; yields the name and the cells of each."""
     ranks.warm([_MODULE])
-    references: dict[Row, Logits] = {}
+    references: dict[Row, Mapping[str, bytes]] = {}
     with ThreadPoolExecutor(os.process_cpu_count() if hasattr(os, "process_cpu_count") else None) as threads:
         for row, measured in zip(chosen, threads.map(_measured, chosen), strict=True):
             before = max(
@@ -76,7 +74,7 @@ def _run(chosen: Sequence[Row]) -> Iterator[tuple[str, Cells]]:
             cells = dict(zip((UPSTREAM, PATCHED), measured.cells, strict=True))
             cells[REFERENCE] = measured.refusal and f"{REFUSES}: {measured.refusal}"
             if not measured.refusal:
-                same = before is None or _equal(references[before], measured.reference)
+                same = before is None or references[before] == measured.reference
                 cells[REFERENCE] = IGNORES if same else HONOURS
             print(f"{row.name}: {cells[REFERENCE]}; {cells[UPSTREAM]}; patched {cells[PATCHED]}", flush=True)
             yield row.name, cells
@@ -94,10 +92,6 @@ def _measured(row: Row) -> Measured:
             preload=[_MODULE],
         )
     return measured
-
-
-def _equal(first: Logits, second: Logits) -> bool:
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def _problems(known: Mapping[str, Cells], found: Mapping[str, Cells]) -> Iterator[str]:
