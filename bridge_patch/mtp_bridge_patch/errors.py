@@ -13,6 +13,10 @@ class SharedWeightsError(ValueError):
     """Copies of a weight that the checkpoint has once differ between MTP layers, as after training."""
 
 
+class UnsupportedConfigError(ValueError):
+    """The checkpoint's `config.json` asks for a model that Megatron-Core does not have; nothing is loaded."""
+
+
 class IncompleteLoadError(ValueError):
     """Checkpoint and model do not fit each other; nothing has been loaded.
 

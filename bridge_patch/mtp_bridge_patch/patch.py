@@ -10,7 +10,6 @@ from mtp_bridge_patch.errors import UnsupportedRelease
 from mtp_bridge_patch.fix import Fix, Install, Need
 from mtp_bridge_patch.fixes import (
     checkpoint_pipeline,
-    errors_together,
     expert_mappings,
     expert_numbers,
     layout_check,
@@ -21,8 +20,9 @@ from mtp_bridge_patch.fixes import (
     tied_embeddings,
 )
 from mtp_bridge_patch.fixes.config_only import export
+from mtp_bridge_patch.fixes.errors_together import fix as errors_together
 from mtp_bridge_patch.fixes.fp8 import fp8
-from mtp_bridge_patch.fixes.model import key_value_heads, layer_types
+from mtp_bridge_patch.fixes.model import key_value_heads, layer_types, rope_scaling
 from mtp_bridge_patch.fixes.mtp import any_layer, any_stage, off
 from mtp_bridge_patch.fixes.saving import contiguous_save, saved_files, saved_index
 from mtp_bridge_patch.import_hook import after_import
@@ -34,6 +34,7 @@ FIXES: tuple[Fix, ...] = (
     text_only.FIX,
     layer_types.FIX,
     key_value_heads.FIX,
+    rope_scaling.FIX,
     layout_check.FIX,
     any_layer.FIX,
     any_stage.FIX,

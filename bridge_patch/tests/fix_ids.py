@@ -5,6 +5,7 @@ IDS = (
     "text-only",
     "layer-types",
     "key-value-heads",
+    "rope-scaling",
     "mtp-layout-check",
     "mtp-any-layer",
     "mtp-any-stage",

@@ -23,6 +23,8 @@ MODULES = (
     "megatron.bridge.models.gpt_provider",
     "megatron.bridge.models.hf_pretrained.base",
     "megatron.bridge.models.qwen_vl.qwen35_vl_bridge",
+    "megatron.bridge.models.qwen_vl.modelling_qwen3_vl.attention",
+    "megatron.bridge.models.qwen_vl.modelling_qwen3_vl.rope",
     "megatron.bridge.models.qwen_vl.qwen35_vl_provider",
     "megatron.bridge.training.checkpointing",
     "megatron.bridge.training.config",
@@ -30,27 +32,50 @@ MODULES = (
 )
 TEXT_MODULE = "megatron.bridge.models.qwen.qwen35_bridge"
 OF_A_BRIDGE = {
+    "_megatron_global_param_names_all_pp_ranks",
     "build_conversion_tasks",
     "load_weights_hf_to_megatron",
     "mapping_registry",
     "maybe_modify_loaded_hf_weight",
+    "provider_bridge",
     "stream_weights_hf_to_megatron",
     "stream_weights_megatron_to_hf",
 }
 OTHERS = {
+    "attention.apply_rotary_pos_emb_absolute",
     "checkpointing._load_base_checkpoint",
     "checkpointing.read_run_config",
     "config.ConfigContainer.to_yaml",
+    "gpt_provider.GPTModelProvider.provide",
     "gpt_provider.mtp_block_spec",
     "model_load_save.load_megatron_model",
     "model_load_save.load_model_config",
+    "qwen35_vl_provider.Qwen35VLMoEModelProvider.provide",
+    "qwen35_vl_provider.Qwen35VLModelProvider.provide",
+    "rope._apply_rotary_pos_emb_bshd",
 }
 VISION_LANGUAGE = ("qwen35_vl_bridge.Qwen35VLBridge", "qwen35_vl_bridge.Qwen35VLMoEBridge")
 TEXT = ("qwen35_bridge.Qwen35Bridge", "qwen35_bridge.Qwen35MoEBridge")
-NAMING = {"_megatron_global_param_names_all_pp_ranks"}
 TIED = {"_broadcast_shared_embeddings"}
-LAYERS = {"provider_bridge"}
 HEADS = {f"qwen35_vl_provider.Qwen35VL{kind}ModelProvider.validate_parallelism" for kind in ("", "MoE")}
+GATHERING = {
+    f"param_mapping.{mapping}.{name}"
+    for mapping in (
+        "MegatronParamMapping",
+        "AutoMapping",
+        "FusedExpertMapping",
+        "FusedGatedExpertMapping",
+        "GatedMLPMapping",
+        "_FusedMapping",
+        "RMSNorm2ZeroCenteredRMSNormMapping",
+    )
+    for name in (
+        "broadcast_from_pp_rank",
+        "broadcast_obj_from_pp_rank",
+        "gather_from_ep_ranks",
+        "gather_from_tp_ranks",
+    )
+}
 
 
 def methods(bridges: tuple[str, ...], names: set[str]) -> set[str]:
@@ -59,10 +84,10 @@ def methods(bridges: tuple[str, ...], names: set[str]) -> set[str]:
 
 # By their dotted names, all that the fixes replace of each release.
 REPLACED = {
-    "0.4.1": OTHERS | HEADS | methods(VISION_LANGUAGE, OF_A_BRIDGE | TIED | LAYERS | NAMING),
-    "0.4.2": OTHERS | HEADS | methods(VISION_LANGUAGE, OF_A_BRIDGE | TIED | LAYERS | NAMING),
-    "0.5.1": OTHERS | methods(VISION_LANGUAGE + TEXT, OF_A_BRIDGE | TIED | LAYERS),
-    "0.6.2": OTHERS | methods(VISION_LANGUAGE + TEXT, OF_A_BRIDGE),
+    "0.4.1": OTHERS | GATHERING | HEADS | methods(VISION_LANGUAGE, OF_A_BRIDGE | TIED),
+    "0.4.2": OTHERS | GATHERING | HEADS | methods(VISION_LANGUAGE, OF_A_BRIDGE | TIED),
+    "0.5.1": OTHERS | GATHERING | methods(VISION_LANGUAGE + TEXT, OF_A_BRIDGE | TIED),
+    "0.6.2": OTHERS | GATHERING | methods(VISION_LANGUAGE + TEXT, OF_A_BRIDGE),
 }
 
 

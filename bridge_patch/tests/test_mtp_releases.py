@@ -22,6 +22,7 @@ TABLE: dict[str, tuple[tuple[str, ...], str | None]] = {
     "text-only": (V04, "0.5.0"),
     "layer-types": (V05, "0.6.0"),
     "key-value-heads": (V04, "0.5.0"),
+    "rope-scaling": (KNOWN, None),
     "mtp-layout-check": (KNOWN, None),
     "mtp-any-layer": (KNOWN, None),
     "mtp-any-stage": (KNOWN, None),

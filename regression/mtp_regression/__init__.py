@@ -28,9 +28,9 @@ if TYPE_CHECKING:  # the list of public names; `attach` reads it
     from mtp_regression.roundtrip.request import CannotRunError as CannotRunError
     from mtp_regression.roundtrip.request import Request as Request
     from mtp_regression.roundtrip.run import round_trips as round_trips
-    from mtp_regression.scenarios import SCENARIOS as SCENARIOS
-    from mtp_regression.scenarios import Scenario as Scenario
-    from mtp_regression.scenarios import Use as Use
+    from mtp_regression.scenarios.scenario import Scenario as Scenario
+    from mtp_regression.scenarios.scenario import Use as Use
+    from mtp_regression.scenarios.table import SCENARIOS as SCENARIOS
     from mtp_regression.stages.case import Case as Case
     from mtp_regression.stages.case import Stage as Stage
 else:

@@ -11,6 +11,8 @@ from typer.testing import CliRunner
 from mtp_regression.commands.app import app
 from mtp_regression.roundtrip.request import named
 
+SCENARIO = "mtp_regression.scenarios.scenario"
+
 
 def mtpkit(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "mtp_regression", *map(str, arguments)]
@@ -37,9 +39,9 @@ def test_roundtrip_without_torch_says_what_to_do(monkeypatch: pytest.MonkeyPatch
         (["--parallel", "ep2", "--parallel", "ep2"], "parallel layout given twice: ep2"),
         (["FOLDER", "FOLDER/../FOLDER"], "checkpoint given twice: "),
         (["--adapter", "my:Bridge", "--patched"], "--adapter: has no effect with --patched"),
-        (["--adapter", "mtp_regression.scenarios"], "an adapter is named package.module:Class"),
-        (["--adapter", "mtp_regression.scenarios:Scenaro"], "mtp_regression.scenarios has no class Scenaro"),
-        (["--adapter", "mtp_regression.scenarios:Scenario"], "is no adapter; it has no load, parameters, "),
+        (["--adapter", SCENARIO], "an adapter is named package.module:Class"),
+        (["--adapter", f"{SCENARIO}:Scenaro"], f"{SCENARIO} has no class Scenaro"),
+        (["--adapter", f"{SCENARIO}:Scenario"], "is no adapter; it has no load, parameters, "),
     ],
 )
 def test_roundtrip_that_cannot_run_says_why(arguments: list[str], message: str, tmp_path: Path) -> None:

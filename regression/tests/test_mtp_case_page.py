@@ -13,7 +13,7 @@ from mtp_regression.maintenance.cases.table import KNOWN, PATCHED, UPSTREAM, out
 from mtp_regression.roundtrip.declared import declared_exceptions
 from mtp_regression.roundtrip.evidence import Crash
 from mtp_regression.roundtrip.judge import Record
-from mtp_regression.scenarios import SCENARIOS
+from mtp_regression.scenarios.table import SCENARIOS
 from mtp_regression.stages.case import Stage
 
 PAGE = Path(__file__).parents[2] / "docs" / "cases.md"

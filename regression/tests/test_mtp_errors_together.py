@@ -1,11 +1,11 @@
-"""What one rank raises in a load or a save of the patched bridge, all raise, and the next one is as ever."""
+"""What one rank raises in a load, an export or a save of the patched bridge, all do; the next is as ever."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from failing_ranks import Told, load, save
+from failing_ranks import Told, export, load, save
 
 from mtp_fixtures.plugin import MakeCheckpoint
 from mtp_regression.plugin import OnRanks
@@ -13,6 +13,11 @@ from mtp_regression.ranks.parallel import Parallel
 
 pytestmark = pytest.mark.megatron
 
+GONE, FULL, DENIED = (
+    ("OSError", "[Errno 5] gone"),
+    ("OSError", "[Errno 28] no more"),
+    ("PermissionError", "[Errno 13] not yours"),
+)
 Q36, Q08 = "qwen3.6-35b-a3b", "qwen3.5-0.8b"
 NOTHING: Told = ("", "", [])
 
@@ -28,14 +33,14 @@ def check(results: Sequence[tuple[Told, Told]], rank: int, error: tuple[str, str
 @pytest.mark.parametrize(
     ("preset", "parallel", "failure", "rank", "error"),
     [
-        (Q36, "tp2", "headers", 1, ("OSError", "[Errno 5] gone")),
-        (Q36, "tp2", "shard", 0, ("OSError", "[Errno 28] no more")),
-        (Q36, "tp2 ep2", "shard", 1, ("OSError", "[Errno 28] no more")),
-        (Q36, "tp2", "shape", 0, ("OSError", "[Errno 28] no more")),
-        (Q08, "tp2 pp2", "headers", 3, ("OSError", "[Errno 5] gone")),
-        (Q08, "tp2 pp2", "shard", 0, ("OSError", "[Errno 28] no more")),
-        (Q08, "tp2 pp2", "shard", 3, ("OSError", "[Errno 28] no more")),
-        (Q36, "ep4", "shard", 2, ("OSError", "[Errno 28] no more")),
+        (Q36, "tp2", "headers", 1, GONE),
+        (Q36, "tp2", "shard", 0, FULL),
+        (Q36, "tp2 ep2", "shard", 1, FULL),
+        (Q36, "tp2", "shape", 0, FULL),
+        (Q08, "tp2 pp2", "headers", 3, GONE),
+        (Q08, "tp2 pp2", "shard", 0, FULL),
+        (Q08, "tp2 pp2", "shard", 3, FULL),
+        (Q36, "ep4", "shard", 2, FULL),
     ],
 )
 def test_load_fails_on_all_ranks(
@@ -51,7 +56,25 @@ def test_load_fails_on_all_ranks(
     check(on_ranks(load, str(checkpoint), parallel, failure, rank, ranks=ranks), rank, error)
 
 
-FULL, DENIED = ("OSError", "[Errno 28] no more"), ("PermissionError", "[Errno 13] not yours")
+@pytest.mark.parametrize(
+    ("preset", "parallel", "failure", "rank"),
+    [
+        (Q36, "tp2", "headers", 1),
+        (Q36, "tp2", "tasks", 0),
+        (Q36, "tp2", "column", 0),
+        (Q36, "tp2 ep2", "gathered", 1),
+        (Q36, "ep4", "changed", 2),
+        (Q36, "ep2 pp2", "column", 3),
+        (Q08, "tp2 pp2", "column", 0),
+        (Q08, "tp2 pp2", "changed", 3),
+    ],
+)
+def test_export_fails_on_all_ranks(
+    preset: str, parallel: str, failure: str, rank: int, make_checkpoint: MakeCheckpoint, on_ranks: OnRanks
+) -> None:
+    checkpoint, ranks = make_checkpoint(preset), Parallel.parse(parallel).ranks
+    error = GONE if failure == "headers" else FULL
+    check(on_ranks(export, str(checkpoint), parallel, failure, rank, ranks=ranks), rank, error)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from mtp_regression.comparison.verdicts import Verdict
 from mtp_regression.oracle.check import check
 from mtp_regression.oracle.parameters import native_parameters
 from mtp_regression.ranks.parallel import GRID, Coordinates, Parallel
-from mtp_regression.scenarios import PIPELINES
+from mtp_regression.scenarios.table import PIPELINES
 
 from .native_arrays import ONE, Q35, Q36, SECOND_OF_TWO, TEXT, expected, stored
 

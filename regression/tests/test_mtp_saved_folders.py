@@ -9,7 +9,7 @@ from saved_folders import save_again
 
 from mtp_fixtures.plugin import MakeCheckpoint
 from mtp_regression.plugin import OnRanks
-from mtp_regression.scenarios import Use
+from mtp_regression.scenarios.scenario import Use
 
 from .transformers_models import (
     dequantized,

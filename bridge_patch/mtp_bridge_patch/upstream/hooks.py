@@ -73,6 +73,8 @@ class Hooks:
         tasks: Makes the tasks of a conversion out of those that upstream built.
         naming: Is entered while upstream names the parameters of all ranks.
         embedding_chunks: Chooses the chunks that tied embeddings are broadcast between.
+        stream: Exports a whole model by iterating over what its second argument returns; every rank of the
+            model calls it. The first are the model's chunks, without their wrappers.
         export: Yields what is exported instead of one tensor: names and tensors.
         save: Saves a folder by calling its second argument, or otherwise; every rank calls it.
         save_weights: Saves the weights in the same way, alone or as a part of `save`; every rank calls it.
@@ -90,6 +92,7 @@ class Hooks:
     tasks: Callable[[list[Any]], list[Any]] | None = None
     naming: Callable[[], AbstractContextManager[None]] | None = None
     embedding_chunks: Callable[[list[Any]], list[Any]] | None = None
+    stream: Callable[[list[Any], Callable[[], Iterator[Any]]], Iterator[Any]] | None = None
     export: Callable[[str, Any, Export], Iterator[tuple[str, Any]]] | None = None
     save: Callable[[Save, Callable[[], Any]], Any] | None = None
     save_weights: Callable[[Save, Callable[[], Any]], Any] | None = None

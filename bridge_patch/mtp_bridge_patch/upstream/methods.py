@@ -152,16 +152,22 @@ def _names(upstream: Method, fixes: Fixes) -> Method:
 
 def _export(upstream: Method, fixes: Fixes) -> Method:
     signature = inspect.signature(upstream)
-    hooks = Hooks.of(fixes, "export")
+    hooks, around = Hooks.of(fixes, "export"), Hooks.of(fixes, "stream")
 
     def stream_weights_megatron_to_hf(
         self: Any, megatron_model: Any, hf_pretrained: Any, *args: Any, **kwargs: Any
     ) -> Iterator[Any]:
         # No generator itself: what an export is to be like is decided here, when it is asked for.
         asked = signature.bind(self, megatron_model, hf_pretrained, *args, **kwargs).arguments
-        conversion = _completed(begin(self, hf_pretrained, megatron_model), fixes)
-        exported = upstream(self, megatron_model, hf_pretrained, *args, **kwargs)
-        return _exported(self, exported, Export(conversion, asked.get("weight_dtype")), hooks)
+
+        def proceed() -> Iterator[Any]:
+            conversion = _completed(begin(self, hf_pretrained, megatron_model), fixes)
+            exported = upstream(self, megatron_model, hf_pretrained, *args, **kwargs)
+            return _exported(self, exported, Export(conversion, asked.get("weight_dtype")), hooks)
+
+        for hook in reversed(around):
+            proceed = functools.partial(hook, chunks(megatron_model), proceed)
+        return proceed()
 
     return stream_weights_megatron_to_hf
 
@@ -217,7 +223,7 @@ METHODS = MappingProxyType(
         "mapping_registry": (_registry, ("mappings",)),
         "build_conversion_tasks": (_tasks, ("begin", "mappings", "pretrained", "tasks", "naming")),
         "_megatron_global_param_names_all_pp_ranks": (_names, ("naming",)),
-        "stream_weights_megatron_to_hf": (_export, ("begin", "export")),
+        "stream_weights_megatron_to_hf": (_export, ("begin", "stream", "export")),
         "_broadcast_shared_embeddings": (_embeddings, ("embedding_chunks",)),
     }
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from mtp_regression.commands import checkpoint, coverage, doctor, patch, roundtrip
+from mtp_regression.commands import checkpoint, coverage, doctor, listings, patch, roundtrip
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
@@ -17,11 +17,11 @@ def mtpkit() -> None:
 
 
 for _command in (
-    checkpoint.presets,
+    listings.presets,
     checkpoint.generate,
     checkpoint.verify,
     checkpoint.inspect,
-    checkpoint.faults,
+    listings.faults,
     coverage.coverage,
     patch.patch,
     roundtrip.roundtrip,

@@ -7,74 +7,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from mtp_checkpoint.errors import CheckpointError
 from mtp_checkpoint.layouts.expert_layout import ExpertLayout
 from mtp_fixtures import PRESETS, CheckpointSpec, Scale, Sharding, ValueRange, Variant, preset
-from mtp_regression.commands.console import Json, ended_by_sigterm, fail, print_table, progress_bar, refuse
-
-if TYPE_CHECKING:
-    from mtp_fixtures.faults.table import Fault
-
-
-def presets(as_json: Json = False) -> None:
-    """List the published models that checkpoints are shaped like."""
-    from mtp_fixtures.totals import totals
-
-    rows: list[dict[str, Any]] = [
-        {
-            "preset": name,
-            "family": preset.family.name,
-            "decoder experts": str(preset.decoder_experts) if preset.is_moe else None,
-            "MTP experts": str(preset.mtp_experts) if preset.is_moe else None,
-            **vars(totals(preset)),
-            "tiny": sum(tensor.byte_count for tensor in CheckpointSpec(preset).tensors),
-            "uncertain": list(preset.uncertain),
-        }
-        for name, preset in PRESETS.items()
-    ]
-    if as_json:
-        print(json.dumps(rows))
-        return
-    from rich import box
-    from rich.table import Table
-
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    for column in ("preset", "family", "decoder, MTP"):
-        table.add_column(column, no_wrap=True)
-    for column in ("params", "tensors", "GB"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for row in rows:
-        layouts = dict.fromkeys((row["decoder experts"], row["MTP experts"]))
-        table.add_row(
-            row["preset"],
-            row["family"],
-            ", ".join(layout or "dense" for layout in layouts),
-            f"{row['parameters'] / 1e9:.1f} B",
-            f"{row['tensors']:,}",
-            f"{row['size'] / 1e9:.1f}",
-        )
-    print_table(table)
-
-
-def faults(as_json: Json = False) -> None:
-    """List the faults that a checkpoint can be given, with the error that a loader should give."""
-    from mtp_fixtures.faults.table import FAULTS
-
-    if as_json:
-        print(json.dumps([_fault_fields(name, fault) for name, fault in FAULTS.items()]))
-        return
-    from rich.table import Table
-
-    table = Table(show_lines=True)
-    for column in ("fault", "what is wrong", "what a loader should say"):
-        table.add_column(column, no_wrap=column == "fault")
-    for name, fault in FAULTS.items():
-        table.add_row(name, fault.description, fault.expected)
-    print_table(table)
+from mtp_regression.commands.console import Json, ended_by_sigterm, fail, progress_bar, refuse
 
 
 def generate(
@@ -99,6 +39,10 @@ def generate(
     layer_types: Annotated[
         str | None,
         typer.Option(help="Each layer's attention, linear or full: LLLFL.", show_default="as published"),
+    ] = None,
+    changes: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PATH=VALUE", help="A field of config.json; may be repeated."),
     ] = None,
     mtp_layers: Annotated[
         int | None, typer.Option(min=0, help="Number of MTP layers.", show_default="as published")
@@ -141,6 +85,7 @@ def generate(
         decoder_experts=decoder_experts,
         scale=scale,
         layer_types=layer_types,
+        config_changes=tuple(changes or ()),
         mtp_layers=mtp_layers,
         text_only=text_only,
         variant=variant,
@@ -236,13 +181,10 @@ def _write_faulty(spec: CheckpointSpec, fault: str, folder: Path, *, sparse: boo
 
 def _say_fault(folder: Path, name: str, *, as_json: bool) -> None:
     from mtp_fixtures.faults.table import FAULTS
+    from mtp_regression.commands.listings import fault_fields
 
     fault = FAULTS[name]
     if as_json:
-        print(json.dumps({"folder": str(folder), **_fault_fields(name, fault)}))
+        print(json.dumps({"folder": str(folder), **fault_fields(name, fault)}))
     else:
         print(f"{folder}: {fault.description}\nA loader should say: {fault.expected}")
-
-
-def _fault_fields(name: str, fault: Fault) -> dict[str, str]:
-    return {"fault": name, "what": fault.description, "expected": fault.expected}

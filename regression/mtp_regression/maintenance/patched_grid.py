@@ -2,8 +2,8 @@
 
     python -m mtp_regression.maintenance patched-grid [FOLDER]
 
-Text-only and vision-language, dense and MoE, grouped and sequential experts, one and two MTP layers; some
-also through unequal pipelines. A report a part goes into FOLDER (`reports/`). Dense models take the layouts
+Text-only and vision-language, dense and MoE, grouped and sequential experts, one and two MTP layers, layer
+types of pruned models; some also through unequal pipelines. A report a part goes into FOLDER (`reports/`). Dense models take the layouts
 without expert parallelism.
 """
 
@@ -21,7 +21,8 @@ from mtp_fixtures import CheckpointSpec, preset
 from mtp_regression.ranks.parallel import DENSE_GRID, GRID, Parallel
 from mtp_regression.roundtrip.request import Request
 from mtp_regression.roundtrip.run import round_trips
-from mtp_regression.scenarios import PIPELINES, Use
+from mtp_regression.scenarios.scenario import Use
+from mtp_regression.scenarios.table import PIPELINES
 
 _TEXT, _TWO = {"text_only": True}, {"mtp_layers": 2}
 _MOE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
@@ -37,6 +38,14 @@ _DENSE: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "dense-2-layers": ("qwen3.5-27b", _TWO),
     "dense-tied": ("qwen3.5-0.8b", {}),
     "text-dense-tied-2-layers": ("qwen3.5-0.8b", _TEXT | _TWO),
+}
+_PRUNED: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "packed-last-linear": ("qwen3.6-35b-a3b", {"layer_types": "LFLL"}),
+    "text-per-expert-2-layers": ("qwen3.5-35b-a3b", _TEXT | _TWO | {"layer_types": "FLLF"}),
+}
+_DENSE_PRUNED: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "dense-last-linear": ("qwen3.6-27b", {"layer_types": "LFLL"}),
+    "dense-all-linear": ("qwen3.5-0.8b", {"layer_types": "LLLL"}),
 }
 _PIPELINED: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "per-expert": ("qwen3.5-35b-a3b", {}),
@@ -59,6 +68,8 @@ PARTS = (
     _Part("moe", _MOE, GRID),
     _Part("dense", _DENSE, DENSE_GRID),
     _Part("sequential", _MOE, GRID, Use.SEQUENTIAL),
+    _Part("pruned", _PRUNED, GRID),
+    _Part("dense-pruned", _DENSE_PRUNED, DENSE_GRID),
     _Part("pipelines", _PIPELINED, tuple(PIPELINES)),
 )
 

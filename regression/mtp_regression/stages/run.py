@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from mtp_bridge_patch import IncompleteLoadError, LayoutError
+from mtp_bridge_patch import IncompleteLoadError, LayoutError, UnsupportedConfigError
 from mtp_regression.ranks.world import World
 from mtp_regression.stages.case import About, Case, Outcome, Stage
 from mtp_regression.stages.exports import saved, stream
@@ -19,7 +19,7 @@ from mtp_regression.stages.resharded import resharded
 from mtp_regression.stages.retrained import retrained
 from mtp_regression.stages.traces import Failed, leave_about, leave_failed, leave_outcome
 
-_REFUSALS = (LayoutError, IncompleteLoadError)
+_REFUSALS = (LayoutError, IncompleteLoadError, UnsupportedConfigError)
 """With these the patch refuses a checkpoint; an adapter may declare others."""
 
 

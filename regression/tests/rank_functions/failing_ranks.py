@@ -1,4 +1,4 @@
-"""Loads and saves in which one rank fails, which test_mtp_errors_together has run on ranks."""
+"""Loads, exports and saves in which one rank fails, which test_mtp_errors_together has run on ranks."""
 
 from __future__ import annotations
 
@@ -28,6 +28,20 @@ def load(world: World, checkpoint: str, parallel: str, failure: str, rank: int) 
     with _failing(failure if world.rank == rank else ""):
         first = _told(lambda: _loaded(checkpoint, parallel).close())
     return first, _told(lambda: _loaded(checkpoint, parallel).close())
+
+
+def export(world: World, checkpoint: str, parallel: str, failure: str, rank: int) -> tuple[Told, Told]:
+    """Load a checkpoint, then export it with a failure on one rank, then another time without.
+
+    Returns:
+        What the rank has raised in each export.
+    """
+    bridge = _loaded(checkpoint, parallel)
+    with _failing(failure if world.rank == rank else ""):
+        first = _told(lambda: _exhaust(bridge.stream()))
+    second = _told(lambda: _exhaust(bridge.stream()))
+    bridge.close()
+    return first, second
 
 
 def save(
@@ -64,6 +78,11 @@ def _loaded(checkpoint: str, parallel: str) -> Adapter:
     return bridge
 
 
+def _exhaust(weights: Iterator[Any]) -> None:
+    for _ in weights:
+        pass
+
+
 def _told(action: Callable[[], None]) -> Told:
     try:
         action()
@@ -81,6 +100,7 @@ def _failing(failure: str) -> Iterator[None]:
     safetensors = importlib.import_module("safetensors.torch")
     state = importlib.import_module("megatron.bridge.models.hf_pretrained.state")
     mappings = importlib.import_module("megatron.bridge.models.conversion.param_mapping")
+    bridges = importlib.import_module("megatron.bridge.models.conversion.model_bridge")
     base = importlib.import_module("megatron.bridge.models.hf_pretrained.base")
     source = state.SafeTensorsStateSource
     places: dict[str, Callable[[], Any]] = {
@@ -93,6 +113,24 @@ def _failing(failure: str) -> Iterator[None]:
             mappings.ColumnParallelMapping,
             "hf_to_megatron",
             _after(3, mappings.ColumnParallelMapping.hf_to_megatron),
+        ),
+        "tasks": lambda: mock.patch.object(
+            bridges, "WeightConversionTask", _after(4, bridges.WeightConversionTask)
+        ),
+        "column": lambda: mock.patch.object(
+            mappings.ColumnParallelMapping,
+            "megatron_to_hf",
+            _after(3, mappings.ColumnParallelMapping.megatron_to_hf),
+        ),
+        "gathered": lambda: mock.patch.object(
+            mappings.MegatronParamMapping,
+            "gather_from_tp_ranks",
+            _after(2, mappings.MegatronParamMapping.gather_from_tp_ranks),
+        ),
+        "changed": lambda: mock.patch.object(
+            bridges.MegatronModelBridge,
+            "maybe_modify_converted_hf_weight",
+            _after(5, bridges.MegatronModelBridge.maybe_modify_converted_hf_weight),
         ),
         "artifacts": lambda: mock.patch.object(
             base.PreTrainedBase, "save_artifacts", _raise(PermissionError(errno.EACCES, "not yours"))

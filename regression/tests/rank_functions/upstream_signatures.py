@@ -13,6 +13,7 @@ MAPPINGS = MODELS + "conversion.param_mapping:"
 BASE = MODEL_BRIDGE + "MegatronModelBridge."
 VISION_LANGUAGE = MODELS + "qwen_vl.qwen35_vl_bridge:"
 PROVIDERS = MODELS + "qwen_vl.qwen35_vl_provider:"
+ROTARY = MODELS + "qwen_vl.modelling_qwen3_vl."
 TEXT = MODELS + "qwen.qwen35_bridge:"
 GPT = "megatron.core.models.gpt."
 
@@ -49,18 +50,27 @@ USED = (
         f"{MAPPINGS}MegatronParamMapping.{name}"
         for name in (
             "_validate_patterns",
+            "broadcast_from_pp_rank",
+            "broadcast_obj_from_pp_rank",
             "broadcast_tensor_to_tp_ranks",
+            "gather_from_ep_ranks",
+            "gather_from_tp_ranks",
             "megatron_to_hf",
             "resolve",
             "scatter_to_tp_ranks",
         )
     ),
+    MODELS + "gpt_provider:GPTModelProvider.provide",
     MODELS + "gpt_provider:mtp_block_spec",
     GPT
     + "experimental_attention_variant_module_specs:"
     + "get_transformer_block_with_experimental_attention_variant_spec",
     GPT + "gpt_layer_specs:get_gpt_mtp_block_spec",
     MODELS + "hf_pretrained.base:PreTrainedBase.save_artifacts",
+    ROTARY + "attention:apply_rotary_pos_emb_absolute",
+    ROTARY + "rope:_apply_rotary_pos_emb_bshd",
+    PROVIDERS + "Qwen35VLModelProvider.provide",
+    PROVIDERS + "Qwen35VLMoEModelProvider.provide",
     PROVIDERS + "Qwen35VLModelProvider.validate_parallelism",
     PROVIDERS + "Qwen35VLMoEModelProvider.validate_parallelism",
     VISION_LANGUAGE + "Qwen35VLBridge",

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from mtp_bridge_patch.releases import ENVIRONMENTS
 from mtp_regression.maintenance.cases.table import KNOWN, PATCHED, UPSTREAM
-from mtp_regression.scenarios import SCENARIOS
+from mtp_regression.scenarios.table import SCENARIOS
 
 RELEASES = tuple(release for release, like in ENVIRONMENTS.items() if release == like)
 OTHERS = {release: like for release, like in ENVIRONMENTS.items() if release != like}

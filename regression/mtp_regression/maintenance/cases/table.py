@@ -25,7 +25,8 @@ from mtp_regression.roundtrip.declared import declared_exceptions
 from mtp_regression.roundtrip.evidence import Crash
 from mtp_regression.roundtrip.judge import Record, judge
 from mtp_regression.roundtrip.launch import StartedRanks, run_case
-from mtp_regression.scenarios import SCENARIOS, Scenario
+from mtp_regression.scenarios.scenario import Scenario
+from mtp_regression.scenarios.table import SCENARIOS
 from mtp_regression.stages.case import Case
 
 KNOWN = Path(__file__).with_name("known")

@@ -27,6 +27,27 @@ class MegatronParamMapping:
         ):
             raise ValueError(f"Wildcard count mismatch: {self.megatron_param}, {self.hf_param}")
 
+    def broadcast_from_pp_rank(self, tensor: Any, cache_key: str | None = None) -> Any:
+        """Return what a stage has; there is one."""
+        del cache_key
+        return tensor
+
+    def broadcast_obj_from_pp_rank(self, obj: Any, cache_key: str | None = None) -> Any:
+        """Return what a stage has; there is one."""
+        del cache_key
+        return obj
+
+    def gather_from_tp_ranks(self, tensor: Any) -> list[Any]:
+        """Return what the ranks have; there is one."""
+        return [tensor]
+
+    def gather_from_ep_ranks(
+        self, megatron_weights: Any, megatron_module: Any, hf_param_name: str | None
+    ) -> dict[str, Any]:
+        """Return the experts of all ranks; there is one."""
+        del megatron_module
+        return {str(hf_param_name): megatron_weights}
+
     def resolve(self, captures: tuple[str, ...]) -> Any:
         """Return a mapping with numbers for wildcards."""
         name = _filled(self.megatron_param, captures)

@@ -1,95 +1,19 @@
-"""What a bridge of this family has to carry: checkpoints, and ways to use a bridge."""
+"""The rows of the table that `nox -s cases` makes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from enum import StrEnum
+from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any
 
-from mtp_bridge_patch.releases import is_at_least
-from mtp_fixtures import CheckpointSpec, ExpertLayout, Scale, Sharding, preset
-from mtp_fixtures.faults.write import write_faulty
-from mtp_regression.comparison.verdicts import Verdict
+from mtp_fixtures import ExpertLayout, Scale, Sharding
 from mtp_regression.ranks.parallel import Parallel
-from mtp_regression.ranks.resharding import Resharding, read_layout
+from mtp_regression.ranks.resharding import read_layout
+from mtp_regression.scenarios.scenario import Scenario, Use
 from mtp_regression.stages.case import ONE_LAYOUT, Stage
 
 _TP2, _TP2_EP2, _TP4 = Parallel(tp=2), Parallel(tp=2, ep=2), Parallel(tp=4)
 _RESHARDED = (Stage.RESHARDED,)
 _EP2_TO_TP2, _TP4_TO_TP2 = read_layout("ep2 to tp2"), read_layout("tp4 to tp2")
-_ADAPTERS = "mtp_regression.adapters."
-
-
-class Use(StrEnum):
-    """How the bridge is used.
-
-    Attributes:
-        PLAIN: Loaded, and exported with the checkpoint at hand.
-        SEQUENTIAL: With experts held one by one (`moe_grouped_gemm=False`).
-        CONFIG_ONLY: Exported with a config alone.
-        PADDED: With a padded vocabulary (`should_pad_vocab=True`).
-        OWN_FOLDERS: Saved by every rank into a folder of its own (`distributed_save=True`).
-        WITHOUT_MTP: With MTP switched off (`mtp_num_layers=None`).
-        REPEATED: With one MTP layer that is used three times (`mtp_use_repeated_layer=True`).
-        ADDED_MTP: With an MTP layer that the checkpoint does not have.
-    """
-
-    PLAIN = "MegatronBridge"
-    SEQUENTIAL = "SequentialExperts"
-    CONFIG_ONLY = "ConfigOnly"
-    PADDED = "PaddedVocabulary"
-    OWN_FOLDERS = "OwnFolders"
-    WITHOUT_MTP = "WithoutMtp"
-    REPEATED = "RepeatedMtp"
-    ADDED_MTP = "AddedMtp"
-
-    def adapter(self, *, patched: bool) -> str:
-        """Name the adapter; see `adapters.protocol.find`."""
-        module = "megatron_bridge" if self is Use.PLAIN else "variants"
-        return f"{_ADAPTERS}{module}:{'Patched' if patched else ''}{self}"
-
-
-@dataclass(frozen=True)
-class Scenario:
-    """One thing that a bridge has to carry.
-
-    Attributes:
-        name: What the table calls it.
-        preset: Name of the checkpoint's preset.
-        options: Options of its `CheckpointSpec`.
-        parallel: The parallel layout, or the two for a Megatron checkpoint.
-        use: How the bridge is used.
-        fault: A fault of the checkpoint, which is to be refused before anything is loaded.
-        findings: What upstream does wrong with it, by number in `docs/findings.md`, which has the releases.
-        stages: What is looked at.
-        since: First release whose Megatron-Core builds such a model; before, it refuses, patched or not.
-    """
-
-    name: str
-    preset: str
-    findings: tuple[int, ...]
-    options: Mapping[str, Any] = field(default_factory=dict)
-    parallel: Parallel | Resharding = _TP2_EP2
-    use: Use = Use.PLAIN
-    fault: str | None = None
-    stages: Sequence[Stage] = (Stage.NATIVE, Stage.STREAM, Stage.SAVED)
-    since: str = ""
-
-    def wanted(self, release: str) -> Verdict:
-        """Return the verdict that a patched release is to get."""
-        if self.since and not is_at_least(release, self.since):
-            return Verdict.CRASH_IMPORT
-        return Verdict.REFUSED if self.fault or self.use is Use.ADDED_MTP else Verdict.EXACT
-
-    def write(self, folder: Path) -> Path:
-        """Write the checkpoint."""
-        spec = CheckpointSpec(preset(self.preset), **self.options)
-        return spec.write(folder) if self.fault is None else write_faulty(spec, self.fault, folder)
-
-
 _Q35, _Q36, _Q27, _Q08 = "qwen3.5-35b-a3b", "qwen3.6-35b-a3b", "qwen3.6-27b", "qwen3.5-0.8b"
 _SINGLE = {"decoder_experts": ExpertLayout.PER_EXPERT}
 _TEXT = {"text_only": True}
@@ -99,10 +23,22 @@ _FOLDER = (Stage.NATIVE, Stage.STREAM, Stage.SAVED, Stage.FILES)
 _mtp_off = partial(Scenario, use=Use.WITHOUT_MTP, stages=_FOLDER)
 _TWO, _NO_MTP = {"mtp_layers": 2}, {"mtp_layers": 0}
 _WIDE = {"scale": Scale.WIDE}
+_COMPUTED = (Stage.NATIVE, Stage.STREAM, Stage.SAVED, Stage.FORWARD)
 
 
 def _types(letters: str) -> dict[str, str]:
     return {"layer_types": letters}
+
+
+def _rope(kind: str, *, section: str = "text_config.", **parameters: float) -> dict[str, tuple[str, ...]]:
+    """Scale the rotary embedding of a model of 32 positions."""
+    changes = {"rope_type": kind, "original_max_position_embeddings": 32, **parameters}
+    path = f"{section}rope_parameters."
+    return {"config_changes": tuple(f"{path}{name}={value}" for name, value in changes.items())}
+
+
+_YARN, _YARN_TEXT = _rope("yarn", factor=4), _rope("yarn", section="", factor=4)
+_LLAMA3 = _rope("llama3", factor=8, low_freq_factor=1, high_freq_factor=4)
 
 
 def _pp3(layout: str) -> Parallel:
@@ -195,7 +131,7 @@ SCENARIOS = (
     ),
     Scenario("repeated MTP layer, MoE", _Q36, (17,), use=Use.REPEATED),
     Scenario("repeated MTP layer, pp2", _Q08, (9, 14), parallel=Parallel(pp=2), use=Use.REPEATED),
-    Scenario("MTP layer that the checkpoint lacks", _Q36, (30,), _NO_MTP, use=Use.ADDED_MTP),
+    Scenario("MTP layer that the checkpoint lacks", _Q36, (30,), _NO_MTP, use=Use.ADDED_MTP, refused=True),
     *(
         Scenario(f"parallel {parallel}, 2 key/value heads", _Q36, (17, 29), _WIDE, parallel)
         for parallel in (_TP4, replace(_TP4, ep=2), replace(_TP4, ep=4), replace(_TP4, pp=2, ranks=0))
@@ -224,6 +160,12 @@ SCENARIOS = (
         stages=_RESHARDED,
     ),
     Scenario("resharded tp4 to tp2", _Q36, (17, 29), _WIDE, _TP4_TO_TP2, stages=_RESHARDED),
+    Scenario("YaRN, MoE", _Q35, (9, 31), _YARN, stages=_COMPUTED),
+    Scenario("YaRN, dense", _Q27, (31,), _YARN, parallel=_TP2, stages=_COMPUTED),
+    Scenario("YaRN, text-only dense", _Q27, (18, 31), _YARN_TEXT | _TEXT, parallel=_TP2, stages=_COMPUTED),
+    Scenario("YaRN, resharded ep2 to tp2", _Q35, (9,), _YARN, _EP2_TO_TP2, stages=_RESHARDED),
+    Scenario("linear rope scaling, dense", _Q27, (31,), _rope("linear", factor=4), _TP2, stages=_COMPUTED),
+    Scenario("llama3 rope scaling, dense", _Q27, (31,), _LLAMA3, _TP2, stages=_COMPUTED, refused=True),
     Scenario("all stages, MTP per expert", _Q35, (9, 17, 21, 22), stages=ONE_LAYOUT),
     Scenario("all stages, MTP packed", _Q36, (17, 21), stages=ONE_LAYOUT),
     Scenario("all stages, FP8 MoE", _Q36 + "-fp8", (5,), stages=ONE_LAYOUT),

@@ -1,0 +1,74 @@
+"""The commands of `mtpkit` that list what checkpoints there can be; torch is not needed."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from mtp_fixtures import PRESETS, CheckpointSpec
+from mtp_regression.commands.console import Json, print_table
+
+if TYPE_CHECKING:
+    from mtp_fixtures.faults.table import Fault
+
+
+def presets(as_json: Json = False) -> None:
+    """List the published models that checkpoints are shaped like."""
+    from mtp_fixtures.totals import totals
+
+    rows: list[dict[str, Any]] = [
+        {
+            "preset": name,
+            "family": preset.family.name,
+            "decoder experts": str(preset.decoder_experts) if preset.is_moe else None,
+            "MTP experts": str(preset.mtp_experts) if preset.is_moe else None,
+            **vars(totals(preset)),
+            "tiny": sum(tensor.byte_count for tensor in CheckpointSpec(preset).tensors),
+            "uncertain": list(preset.uncertain),
+        }
+        for name, preset in PRESETS.items()
+    ]
+    if as_json:
+        print(json.dumps(rows))
+        return
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for column in ("preset", "family", "decoder, MTP"):
+        table.add_column(column, no_wrap=True)
+    for column in ("params", "tensors", "GB"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for row in rows:
+        layouts = dict.fromkeys((row["decoder experts"], row["MTP experts"]))
+        table.add_row(
+            row["preset"],
+            row["family"],
+            ", ".join(layout or "dense" for layout in layouts),
+            f"{row['parameters'] / 1e9:.1f} B",
+            f"{row['tensors']:,}",
+            f"{row['size'] / 1e9:.1f}",
+        )
+    print_table(table)
+
+
+def faults(as_json: Json = False) -> None:
+    """List the faults that a checkpoint can be given, with the error that a loader should give."""
+    from mtp_fixtures.faults.table import FAULTS
+
+    if as_json:
+        print(json.dumps([fault_fields(name, fault) for name, fault in FAULTS.items()]))
+        return
+    from rich.table import Table
+
+    table = Table(show_lines=True)
+    for column in ("fault", "what is wrong", "what a loader should say"):
+        table.add_column(column, no_wrap=column == "fault")
+    for name, fault in FAULTS.items():
+        table.add_row(name, fault.description, fault.expected)
+    print_table(table)
+
+
+def fault_fields(name: str, fault: Fault) -> dict[str, str]:
+    """Return what a listing in JSON has of a fault."""
+    return {"fault": name, "what": fault.description, "expected": fault.expected}

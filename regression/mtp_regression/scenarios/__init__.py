@@ -1,0 +1,1 @@
+"""What a bridge has to carry: one scenario (`scenario`), and all of them (`table`)."""
