@@ -34,8 +34,8 @@ def _provider(provider: Any, config: Any) -> Any:
         return provider
     if kind not in _SCALED:
         raise UnsupportedConfigError(
-            f"config.json asks for rope_type {kind!r}, of which Megatron-Core's configuration cannot tell: "
-            "the model would compute something else. It can be default, linear or yarn."
+            f"config.json asks for rope_type {kind!r}, for which Megatron-Core has no fields: "
+            "it can be default, linear or yarn."
         )
     if not isinstance(factor, int | float) or factor <= 1:
         raise UnsupportedConfigError(
