@@ -17,7 +17,7 @@ __all__ = ["OnRanks"]
 
 MARKS = (
     "mtp: is about MTP",
-    "megatron: needs Megatron-Bridge; one worker of pytest-xdist takes all of these, to import it once",
+    "megatron: needs Megatron-Bridge; a worker of pytest-xdist takes a whole module of these",
     "ranks(n): how many ranks `on_ranks` starts",
     "gpu: needs an NVIDIA GPU; left out unless asked for by -m",
 )
@@ -40,10 +40,13 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep Megatron's tests on one worker, and leave those for a GPU out unless they are asked for."""
+    """Keep a module's tests of Megatron on one worker, and leave those for a GPU out unless they are asked for.
+
+    A worker imports Megatron once, so whole modules keep few workers busy with it.
+    """
     for item in items:
         if item.get_closest_marker("megatron"):
-            item.add_marker(pytest.mark.xdist_group("megatron"))
+            item.add_marker(pytest.mark.xdist_group(f"megatron, {item.path.name}"))
     if "gpu" not in config.option.markexpr:
         left_out = [item for item in items if item.get_closest_marker("gpu")]
         config.hook.pytest_deselected(items=left_out)
