@@ -14,8 +14,6 @@ from mtp_bridge_patch import UnsupportedConfigError
 BRIDGES = ("Qwen35VLBridge", "Qwen35VLMoEBridge")
 HEAD = "lm_head.weight"
 EMBEDDINGS = ("model.language_model.embed_tokens.weight", "model.embed_tokens.weight")
-
-
 Weight = NDArray[np.float32]
 
 
