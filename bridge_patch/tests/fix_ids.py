@@ -7,6 +7,7 @@ IDS = (
     "key-value-heads",
     "rope-scaling",
     "mtp-layout-check",
+    "config-check",
     "mtp-any-layer",
     "mtp-any-stage",
     "mtp-off",

@@ -24,6 +24,7 @@ TABLE: dict[str, tuple[tuple[str, ...], str | None]] = {
     "key-value-heads": (V04, "0.5.0"),
     "rope-scaling": (KNOWN, None),
     "mtp-layout-check": (KNOWN, None),
+    "config-check": (KNOWN, None),
     "mtp-any-layer": (KNOWN, None),
     "mtp-any-stage": (KNOWN, None),
     "mtp-off": (KNOWN, None),
