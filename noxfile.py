@@ -164,11 +164,13 @@ def cases(session: nox.Session) -> None:
         session.notify(f"cases-{release}", session.posargs)
 
 
-def job(name: str, about: str) -> None:
-    """Make a session of one of the maintainers' jobs."""
+def job(name: str, about: str, base: str = f"megatron-bridge-{DEFAULT_RELEASE}", more: str = "") -> None:
+    """Make a session of one of the maintainers' jobs, in an environment, with `more` on top of it."""
 
     def run(session: nox.Session) -> None:
-        install_release(session, DEFAULT_RELEASE)
+        install(session, base)
+        if more:
+            session.install("--no-deps", "-r", str(REQUIREMENTS / f"{more}.txt"))
         session.run(*MAINTENANCE, name, *session.posargs)
 
     run.__doc__ = about
@@ -178,14 +180,8 @@ def job(name: str, about: str) -> None:
 job("patched-grid", "Take what the patch adds through all parallel layouts of the main job.")
 job("forward", "Compare the logits of right and of wrong models with transformers', in all layouts.")
 job("soak", "Run drawn round trips with drawn failures: the same failure has the same verdict.")
-
-
-@nox.session(python=PYTHON)
-def fuzz(session: nox.Session) -> None:
-    """Run the readers of strangers' files on bytes that atheris makes up, 60 seconds each."""
-    install(session, "light")
-    session.install("--no-deps", "-r", str(REQUIREMENTS / "fuzz.txt"))
-    session.run(*MAINTENANCE, "fuzz", *session.posargs)
+job("demo", "What unloaded MTP experts do to training.", f"megatron-bridge-{KNOWN_BAD_RELEASE}", "demo")
+job("fuzz", "Run the readers of files on bytes that atheris makes up, 60 seconds each.", "light", "fuzz")
 
 
 @nox.session(python=PYTHON)

@@ -15,8 +15,8 @@ from mtp_checkpoint.lazy import attach
 
 if TYPE_CHECKING:  # the list of public names; `attach` reads it
     from mtp_bridge_patch.errors import IncompleteLoadError as IncompleteLoadError
-    from mtp_bridge_patch.errors import UnsupportedConfigError as UnsupportedConfigError
     from mtp_bridge_patch.errors import SharedWeightsError as SharedWeightsError
+    from mtp_bridge_patch.errors import UnsupportedConfigError as UnsupportedConfigError
     from mtp_bridge_patch.errors import UnsupportedRelease as UnsupportedRelease
     from mtp_bridge_patch.fix import Fix as Fix
     from mtp_bridge_patch.fix import Need as Need

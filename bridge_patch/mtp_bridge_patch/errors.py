@@ -14,7 +14,7 @@ class SharedWeightsError(ValueError):
 
 
 class UnsupportedConfigError(ValueError):
-    """The checkpoint's `config.json` asks for a model that Megatron-Core does not have; nothing is loaded."""
+    """The checkpoint's `config.json` asks for what its model cannot be; nothing is loaded."""
 
 
 class IncompleteLoadError(ValueError):

@@ -22,7 +22,7 @@ from mtp_bridge_patch.fixes import (
 from mtp_bridge_patch.fixes.config_only import export
 from mtp_bridge_patch.fixes.errors_together import fix as errors_together
 from mtp_bridge_patch.fixes.fp8 import fp8
-from mtp_bridge_patch.fixes.model import key_value_heads, layer_types, merge_size, rope_scaling
+from mtp_bridge_patch.fixes.model import config_check, key_value_heads, layer_types, merge_size, rope_scaling
 from mtp_bridge_patch.fixes.mtp import any_layer, any_stage, off
 from mtp_bridge_patch.fixes.saving import contiguous_save, saved_files, saved_index
 from mtp_bridge_patch.import_hook import after_import
@@ -37,6 +37,7 @@ FIXES: tuple[Fix, ...] = (
     rope_scaling.FIX,
     merge_size.FIX,
     layout_check.FIX,
+    config_check.FIX,
     any_layer.FIX,
     any_stage.FIX,
     off.FIX,

@@ -58,24 +58,6 @@ VISION_LANGUAGE = ("qwen35_vl_bridge.Qwen35VLBridge", "qwen35_vl_bridge.Qwen35VL
 TEXT = ("qwen35_bridge.Qwen35Bridge", "qwen35_bridge.Qwen35MoEBridge")
 TIED = {"_broadcast_shared_embeddings"}
 HEADS = {f"qwen35_vl_provider.Qwen35VL{kind}ModelProvider.validate_parallelism" for kind in ("", "MoE")}
-GATHERING = {
-    f"param_mapping.{mapping}.{name}"
-    for mapping in (
-        "MegatronParamMapping",
-        "AutoMapping",
-        "FusedExpertMapping",
-        "FusedGatedExpertMapping",
-        "GatedMLPMapping",
-        "_FusedMapping",
-        "RMSNorm2ZeroCenteredRMSNormMapping",
-    )
-    for name in (
-        "broadcast_from_pp_rank",
-        "broadcast_obj_from_pp_rank",
-        "gather_from_ep_ranks",
-        "gather_from_tp_ranks",
-    )
-}
 
 
 def methods(bridges: tuple[str, ...], names: set[str]) -> set[str]:
@@ -84,10 +66,10 @@ def methods(bridges: tuple[str, ...], names: set[str]) -> set[str]:
 
 # By their dotted names, all that the fixes replace of each release.
 REPLACED = {
-    "0.4.1": OTHERS | GATHERING | HEADS | methods(VISION_LANGUAGE, OF_A_BRIDGE | TIED),
-    "0.4.2": OTHERS | GATHERING | HEADS | methods(VISION_LANGUAGE, OF_A_BRIDGE | TIED),
-    "0.5.1": OTHERS | GATHERING | methods(VISION_LANGUAGE + TEXT, OF_A_BRIDGE | TIED),
-    "0.6.2": OTHERS | GATHERING | methods(VISION_LANGUAGE + TEXT, OF_A_BRIDGE),
+    "0.4.1": OTHERS | HEADS | methods(VISION_LANGUAGE, OF_A_BRIDGE | TIED),
+    "0.4.2": OTHERS | HEADS | methods(VISION_LANGUAGE, OF_A_BRIDGE | TIED),
+    "0.5.1": OTHERS | methods(VISION_LANGUAGE + TEXT, OF_A_BRIDGE | TIED),
+    "0.6.2": OTHERS | methods(VISION_LANGUAGE + TEXT, OF_A_BRIDGE),
 }
 
 

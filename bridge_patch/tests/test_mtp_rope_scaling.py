@@ -129,6 +129,13 @@ def test_model_that_scales_in_its_own_way_is_left_alone(bridged: Bridged, field:
     assert attention.attend("query", "angles", provider) == ("query", "angles", 1.0)
 
 
+def test_interpolation_of_another_family_is_left_to_its_model(bridged: Bridged) -> None:
+    mtp_bridge_patch.apply(only=["rope-scaling"])
+    provider = bridged.provider({"rope_type": "linear", "factor": 8})
+    provider.experimental_attention_variant = None
+    assert bridged.rotary(provider).seq_len_interpolation_factor is None
+
+
 def test_without_the_fix_nothing_is_scaled(bridged: Bridged) -> None:
     mtp_bridge_patch.apply(skip=["rope-scaling"])
     for rope in (YARN, {"rope_type": "linear", "factor": 8}, {"rope_type": "llama3", "factor": 8}):

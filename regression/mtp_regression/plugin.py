@@ -40,10 +40,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep a module's tests of Megatron on one worker, and leave those for a GPU out unless they are asked for.
-
-    A worker imports Megatron once, so whole modules keep few workers busy with it.
-    """
+    """Keep a module's tests of Megatron on one worker, and leave those for a GPU out unless asked for."""
     for item in items:
         if item.get_closest_marker("megatron"):
             item.add_marker(pytest.mark.xdist_group(f"megatron, {item.path.name}"))

@@ -29,6 +29,7 @@ from mtp_regression.maintenance.rooms import problems
         (["gpu-check", "--pack", "folder", "--cpu"], "--cpu: has no effect with --pack"),
         (["gpu-check", "folder", "--pack", "folder"], "FOLDER: has no effect with --pack"),
         (["soak", "--runs", "1"], "1 is not in the range"),
+        (["demo", "no-such-folder"], "does not exist"),
         (["case"], "No such command 'case'"),
     ],
 )

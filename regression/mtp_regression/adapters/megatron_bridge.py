@@ -62,6 +62,12 @@ class MegatronBridge:
 
     def load(self, checkpoint: Path, parallel: Parallel) -> None:
         """Build the model on this rank, poison it, load the checkpoint."""
+        self.build(checkpoint, parallel)
+        with cuda_on_cpu():  # replicated parameters are sent by way of the current GPU
+            self._auto.load_hf_weights(self._chunks)
+
+    def build(self, checkpoint: Path, parallel: Parallel) -> None:
+        """Build the model on this rank, every parameter NaN."""
         self._auto = _with_checkpoint(checkpoint)
         if self._tensor_of is not None:
             _read_from(self._auto.hf_pretrained.state.source, self._tensor_of)
@@ -75,8 +81,6 @@ class MegatronBridge:
             for chunk in self._chunks:
                 for parameter in chunk.parameters():
                     parameter.fill_(math.nan)
-        with cuda_on_cpu():  # replicated parameters are sent by way of the current GPU
-            self._auto.load_hf_weights(self._chunks)
 
     def reload(self, checkpoint: Path) -> None:
         """Load another checkpoint, with a bridge of its own."""

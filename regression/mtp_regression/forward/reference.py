@@ -95,27 +95,41 @@ class Reference:
 
     def compute(self, batch: Batch) -> Computed:
         """Compute the logits of a batch, "main" and "mtp.{i}" for each MTP layer, in eval mode."""
+        modules = [*self._model.modules(), *(module for layer in self._mtp for module in layer.modules())]
+        with torch.no_grad(), _margins(modules, self._text) as margins:
+            found = self.logits(batch)
+        near = torch.zeros(batch["input_ids"].shape, dtype=torch.bool)
+        for margin in margins:
+            near |= margin.view(near.shape) < _NEAR
+        return Computed(found, near.cumsum(dim=1) == 0)
+
+    def logits(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Compute the logits alone; a loss of them has gradients."""
         ids = batch["input_ids"]
         given: dict[str, torch.Tensor] = dict(batch)
         if "pixel_values" in batch:
             given["mm_token_type_ids"] = (ids == self._image_token).long()
-        modules = [*self._model.modules(), *(module for layer in self._mtp for module in layer.modules())]
-        with (
-            torch.no_grad(),
-            _seen(self._decoder.norm) as states,
-            _positions(self._decoder) as positions,
-            _margins(modules, self._text) as margins,
-        ):
+        with _seen(self._decoder.norm) as states, _positions(self._decoder) as positions:
             found = {"main": self._model(**given, use_cache=False).logits}
             hidden = states[-1]
             for number, layer in enumerate(self._mtp):
                 ids = torch.cat([ids[:, 1:], torch.zeros_like(ids[:, :1])], dim=1)
                 hidden = layer(self._decoder.embed_tokens(ids), hidden, positions[-1])
                 found[f"mtp.{number}"] = self._model.lm_head(hidden)
-        near = torch.zeros(ids.shape, dtype=torch.bool)
-        for margin in margins:
-            near |= margin.view(ids.shape) < _NEAR
-        return Computed(found, near.cumsum(dim=1) == 0)
+        return found
+
+    def weights(self) -> dict[str, torch.Tensor]:
+        """Give the parameters by the checkpoint's keys; experts are packed.
+
+        What all MTP layers share each layer has of its own here; the first one's is given.
+        """
+        found = dict(self._model.named_parameters())
+        for number, layer in enumerate(self._mtp):
+            for name, parameter in layer.named_parameters():
+                inner = name.removeprefix("layer.")
+                name = name if inner == name else f"layers.{number}.{inner}"
+                found.setdefault(MTP_PREFIX + name, parameter)
+        return found
 
 
 class _MtpLayer(nn.Module):
@@ -137,7 +151,8 @@ class _MtpLayer(nn.Module):
         for name in ("pre_fc_norm_embedding", "pre_fc_norm_hidden", "norm"):
             setattr(self, name, norm(text.hidden_size, eps=text.rms_norm_eps))
             getattr(self, name).weight.data.copy_(weights[f"{name}.weight"])
-        self.register_buffer("fc", weights["fc.weight"])
+        self.fc = nn.Linear(2 * text.hidden_size, text.hidden_size, bias=False)
+        self.fc.weight.data.copy_(weights["fc.weight"])
         self._rotary = decoder.rotary_emb
 
     def forward(self, embedding: torch.Tensor, hidden: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
@@ -145,7 +160,7 @@ class _MtpLayer(nn.Module):
         length = both.shape[1]
         mask = torch.full((length, length), torch.finfo(torch.float32).min).triu(1)[None, None]
         found = self.layer(
-            both @ self.fc.t(),
+            self.fc(both),
             position_embeddings=self._rotary(both, positions),
             attention_mask=mask,
             position_ids=positions,

@@ -112,6 +112,16 @@ def config_page() -> None:
 
 
 @app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where page and figure go.", exists=True)] = Path("docs"),
+) -> None:
+    """Measure what unloaded MTP experts do to training, and make docs/training.md and its figure."""
+    from mtp_regression.maintenance.demo.run import main
+
+    raise typer.Exit(main(folder))
+
+
+@app.command()
 def coverage_limits() -> None:
     """Run `mtpkit coverage` over the published dimensions, within limits of time and memory."""
     from mtp_regression.maintenance.coverage_limits import main

@@ -3,8 +3,8 @@
     python -m mtp_regression.maintenance patched-grid [FOLDER]
 
 Text-only and vision-language, dense and MoE, grouped and sequential experts, one and two MTP layers, layer
-types of pruned models; some also through unequal pipelines. A report a part goes into FOLDER (`reports/`). Dense models take the layouts
-without expert parallelism.
+types of pruned models; some also through unequal pipelines. A report a part goes into FOLDER (`reports/`).
+Dense models take the layouts without expert parallelism.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 A round trip cannot show a mistake that import and export make alike. The expected values are therefore
 derived from Megatron-Core's and transformers' own code. Only the parameter names inside the vision tower come
-from a bridge (see `oracle.vision`): Megatron-Core has no such model.
+from a bridge (see `oracle.vision`): Megatron-Core has no such model. That they are right shows in what they
+compute: a model that holds them, and was never loaded, has the logits of transformers.
 """
 
 from __future__ import annotations

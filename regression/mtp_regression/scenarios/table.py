@@ -30,14 +30,19 @@ def _types(letters: str) -> dict[str, str]:
     return {"layer_types": letters}
 
 
+def _changed(*changes: str) -> dict[str, tuple[str, ...]]:
+    return {"config_changes": changes}
+
+
 def _rope(kind: str, *, section: str = "text_config.", **parameters: float) -> dict[str, tuple[str, ...]]:
     """Scale the rotary embedding of a model of 32 positions."""
     changes = {"rope_type": kind, "original_max_position_embeddings": 32, **parameters}
     path = f"{section}rope_parameters."
-    return {"config_changes": tuple(f"{path}{name}={value}" for name, value in changes.items())}
+    return _changed(*(f"{path}{name}={value}" for name, value in changes.items()))
 
 
 _YARN, _YARN_TEXT = _rope("yarn", factor=4), _rope("yarn", section="", factor=4)
+_TIED = _changed("tie_word_embeddings=true", "text_config.tie_word_embeddings=true")
 _LLAMA3 = _rope("llama3", factor=8, low_freq_factor=1, high_freq_factor=4)
 
 
@@ -166,6 +171,8 @@ SCENARIOS = (
     Scenario("YaRN, resharded ep2 to tp2", _Q35, (9,), _YARN, _EP2_TO_TP2, stages=_RESHARDED),
     Scenario("linear rope scaling, dense", _Q27, (31,), _rope("linear", factor=4), _TP2, stages=_COMPUTED),
     Scenario("llama3 rope scaling, dense", _Q27, (31,), _LLAMA3, _TP2, stages=_COMPUTED, refused=True),
+    Scenario("attention biases", _Q36, (32,), _changed("text_config.attention_bias=true"), refused=True),
+    Scenario("tied by the config, another lm_head", _Q27, (33,), _TIED, _TP2, refused=True),
     Scenario("all stages, MTP per expert", _Q35, (9, 17, 21, 22), stages=ONE_LAYOUT),
     Scenario("all stages, MTP packed", _Q36, (17, 21), stages=ONE_LAYOUT),
     Scenario("all stages, FP8 MoE", _Q36 + "-fp8", (5,), stages=ONE_LAYOUT),

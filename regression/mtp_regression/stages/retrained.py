@@ -8,9 +8,8 @@ from functools import partial
 import torch
 
 from mtp_regression.comparison.other_checkpoint import Moved, SignFlipped
-from mtp_regression.comparison.tensors import RawTensor, Tensors
-from mtp_regression.oracle.check import expected_name
-from mtp_regression.oracle.source import AbsentError
+from mtp_regression.comparison.tensors import Tensors
+from mtp_regression.oracle.fill import fill
 from mtp_regression.stages.case import Outcome
 from mtp_regression.stages.exports import save_and_compare, streamed
 from mtp_regression.stages.loaded import Loaded
@@ -41,17 +40,9 @@ def retrained(loaded: Loaded) -> Outcome:
 def _fill(loaded: Loaded, other: Tensors) -> None:
     """Give this rank's parameters the values that it would have of another checkpoint.
 
-    A parameter that the oracle does not expect, or of another shape, keeps its own: see the stage `native`.
+    What the oracle leaves alone keeps its own: see the stage `native`.
     """
-    recipes = expected(loaded, other)
-    for name, parameter in loaded.bridge.parameters():
-        recipe = recipes.get(expected_name(name))
-        try:
-            value = recipe and RawTensor.from_array(recipe()).to_torch()
-        except AbsentError:
-            continue
-        if value is not None and value.shape == parameter.shape:
-            parameter.data.copy_(value)
+    fill(expected(loaded, other), loaded.bridge.parameters())
 
 
 def _flip(loaded: Loaded) -> None:

@@ -123,9 +123,9 @@ def _failing(failure: str) -> Iterator[None]:
             _after(3, mappings.ColumnParallelMapping.megatron_to_hf),
         ),
         "gathered": lambda: mock.patch.object(
-            mappings.MegatronParamMapping,
-            "gather_from_tp_ranks",
-            _after(2, mappings.MegatronParamMapping.gather_from_tp_ranks),
+            mappings.RowParallelMapping,
+            "megatron_to_hf",
+            _after(2, mappings.RowParallelMapping.megatron_to_hf, called=True),
         ),
         "changed": lambda: mock.patch.object(
             bridges.MegatronModelBridge,
@@ -149,12 +149,14 @@ def _raise(error: Exception) -> Callable[..., Any]:
     return fail
 
 
-def _after(calls: int, upstream: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function that fails after a number of calls."""
+def _after(calls: int, upstream: Callable[..., Any], *, called: bool = False) -> Callable[..., Any]:
+    """Return a function that fails after a number of calls, before or after it has been called once more."""
     made = iter(range(calls))
 
     def function(*args: Any, **kwargs: Any) -> Any:
         if next(made, None) is None:
+            if called:
+                upstream(*args, **kwargs)
             raise OSError(errno.ENOSPC, "no more")
         return upstream(*args, **kwargs)
 

@@ -16,22 +16,20 @@ from mtp_regression.plugin import OnRanks
 pytestmark = pytest.mark.megatron
 
 OF_EVERY_RELEASE = (
+    "_megatron_global_param_names_all_pp_ranks",
     "build_conversion_tasks",
     "load_weights_hf_to_megatron",
     "mapping_registry",
     "maybe_modify_loaded_hf_weight",
+    "provider_bridge",
     "stream_weights_hf_to_megatron",
     "stream_weights_megatron_to_hf",
 )
-OF_FIX = {
-    "expert-numbers": "_megatron_global_param_names_all_pp_ranks",
-    "layer-types": "provider_bridge",
-    "tied-embeddings-vpp": "_broadcast_shared_embeddings",
-}
+OF_FIX = {"tied-embeddings-vpp": "_broadcast_shared_embeddings"}
 LOOKS_AT = {"FamilyMethod.__get__", "is_of_family", "_known_config", "_of_auto_bridge", "_itself"}
 """What tells from a config that a model is of another family."""
-LOOKS_AT_PROVIDER = {"install", "_is_hybrid"}
-"""What tells from a provider, in upstream's `mtp_block_spec`, that a model has no GDN layers."""
+LOOKS_AT_PROVIDER = {"install", "_is_hybrid", "_scaled", "_is_of_family"}
+"""What tells from a provider, in its `provide` and in `mtp_block_spec`, that a model has no GDN layers."""
 TINY = {
     "hidden_size": 64,
     "intermediate_size": 96,

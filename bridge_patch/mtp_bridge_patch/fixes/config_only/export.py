@@ -22,7 +22,7 @@ from mtp_bridge_patch.releases import is_installed_before
 from mtp_bridge_patch.upstream.conversion import Conversion
 from mtp_bridge_patch.upstream.hooks import Export, Load
 from mtp_checkpoint.layouts.expert_layout import TABLES, ExpertLayout
-from mtp_checkpoint.layouts.keys import Block
+from mtp_checkpoint.layouts.keys import HEAD, Block
 
 DEFAULT = ExportRecord(ExpertLayout.PACKED, ExpertLayout.PER_EXPERT)
 """Layouts of the published BF16 releases of Qwen3.5; Qwen3.6 has packed MTP experts."""
@@ -99,7 +99,7 @@ def _without_tied(name: str, tensor: Any, export: Export) -> Iterator[tuple[str,
     """Leave the output layer out where it is the embedding, as checkpoints do."""
     conversion = export.conversion
     tied = getattr(conversion.pretrained, "tie_word_embeddings", False)
-    if conversion.source is not None or not tied or name != "lm_head.weight":
+    if conversion.source is not None or not tied or name != HEAD:
         yield name, tensor
 
 

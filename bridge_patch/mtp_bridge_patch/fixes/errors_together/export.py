@@ -2,13 +2,13 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from contextvars import ContextVar
-from types import ModuleType
 from typing import Any
 
+from mtp_bridge_patch.upstream.mappings import param_mapping
 from mtp_bridge_patch.upstream.parallel_groups import sharing_ranks
-from mtp_bridge_patch.upstream.replacing import installed
+from mtp_bridge_patch.upstream.replacing import replaced
 from mtp_bridge_patch.upstream.together import ElsewhereError, meet, raise_together
 
 _GATHERING = (
@@ -47,10 +47,17 @@ def _streamed(weights: Iterator[Any], ranks: Any) -> Iterator[Any]:
 
 @contextmanager
 def _export_of(ranks: Any) -> Iterator[None]:
-    """Have ranks meet before they wait for each other, and raise together, inside a ``with`` block."""
+    """Have ranks meet before they wait for each other, and raise together, inside a ``with`` block.
+
+    It is entered for each tensor: between two, models of other families may be exported.
+    """
+    mapping = param_mapping().MegatronParamMapping
     token = _exporting.set(ranks)
     try:
-        yield
+        with ExitStack() as collectives:
+            for name in _GATHERING:
+                collectives.enter_context(replaced(mapping, name, _met(getattr(mapping, name))))
+            yield
     except ElsewhereError:
         raise_together(None, [ranks])
     except Exception as error:
@@ -58,6 +65,15 @@ def _export_of(ranks: Any) -> Iterator[None]:
         raise_together(error, [ranks])
     finally:
         _exporting.reset(token)
+
+
+def _met(upstream: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(upstream)
+    def collective(*args: Any, **kwargs: Any) -> Any:
+        _met_in_export()
+        return upstream(*args, **kwargs)
+
+    return collective
 
 
 def _met_in_export() -> None:
@@ -75,18 +91,3 @@ def built(tasks: list[Any]) -> list[Any]:
     """Meet when a rank has its tasks, without a change to them."""
     _met_in_export()
     return tasks
-
-
-def install_mappings(module: ModuleType) -> Callable[[], None]:
-    """Meet before each collective of upstream's mappings, in an export."""
-    mapping = module.MegatronParamMapping
-
-    def met(upstream: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(upstream)
-        def collective(*args: Any, **kwargs: Any) -> Any:
-            _met_in_export()
-            return upstream(*args, **kwargs)
-
-        return collective
-
-    return installed(mapping, **{name: met(getattr(mapping, name)) for name in _GATHERING})

@@ -5,10 +5,8 @@ full: upstream raises on that rank, and the others wait in a collective until it
 not say why. Here ranks tell each other, wherever they would wait, whether they have failed.
 """
 
-from types import MappingProxyType
-
 from mtp_bridge_patch.fix import Fix
-from mtp_bridge_patch.fixes.errors_together.export import built, install_mappings, naming, stream
+from mtp_bridge_patch.fixes.errors_together.export import built, naming, stream
 from mtp_bridge_patch.fixes.errors_together.load import load
 from mtp_bridge_patch.fixes.errors_together.save import save
 
@@ -16,7 +14,6 @@ FIX = Fix(
     id="errors-together",
     failure="An error of one rank in a load, export or save leaves the others waiting until the time limit.",
     fixed_since=None,
-    modules=MappingProxyType({"megatron.bridge.models.conversion.param_mapping": install_mappings}),
     load=load,
     naming=naming,
     tasks=built,

@@ -34,8 +34,8 @@ def _provider(provider: Any, config: Any) -> Any:
         return provider
     if kind not in _SCALED:
         raise UnsupportedConfigError(
-            f"config.json asks for rope_type {kind!r}, of which Megatron-Core's configuration cannot tell: "
-            "the model would compute something else. It can be default, linear or yarn."
+            f"config.json asks for rope_type {kind!r}, for which Megatron-Core has no fields: "
+            "it can be default, linear or yarn."
         )
     if not isinstance(factor, int | float) or factor <= 1:
         raise UnsupportedConfigError(
@@ -68,9 +68,14 @@ def _yarn_fields(rope: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _is_of_family(config: Any) -> bool:
+    """Whether a model has GDN layers; others have their own ways to scale, or none."""
+    return bool(getattr(config, "experimental_attention_variant", None) == _FAMILY)
+
+
 def _is_scaled(config: Any) -> bool:
     return (
-        getattr(config, "experimental_attention_variant", None) == _FAMILY  # others have their own ways
+        _is_of_family(config)
         and getattr(config, "yarn_rotary_scaling_factor", None) is not None
         and getattr(config, "position_embedding_type", None) in _WITHOUT_SCALING
     )
@@ -83,9 +88,11 @@ def _scaled(upstream: Callable[..., Any]) -> Callable[..., Any]:
     def provide(self: Any, *args: Any, **kwargs: Any) -> Any:
         model = upstream(self, *args, **kwargs)
         rotary = getattr(getattr(model, "language_model", model), "rotary_pos_emb", None)
-        if rotary is not None and self.seq_len_interpolation_factor is not None:
+        if rotary is None or not _is_of_family(self):
+            return model
+        if self.seq_len_interpolation_factor is not None:
             rotary.seq_len_interpolation_factor = self.seq_len_interpolation_factor
-        if rotary is not None and _is_scaled(self):
+        if _is_scaled(self):
             unscaled = rotary.inv_freq
             rotary.inv_freq = unscaled * unscaled.new_tensor([*_yarn(self, len(unscaled))])
         return model

@@ -35,9 +35,7 @@ class Measured:
     cells: tuple[str, ...]
 
 
-def measure(
-    _world: World, checkpoint: Path, adapters: tuple[str, ...], fields: tuple[str, ...]
-) -> Measured:
+def measure(_world: World, checkpoint: Path, adapters: tuple[str, ...], fields: tuple[str, ...]) -> Measured:
     """Compute on one rank.
 
     Args:
