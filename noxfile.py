@@ -109,9 +109,8 @@ def tests(session: nox.Session) -> None:
         session.run("coverage", "run", "-m", "pytest", "-n", "auto")
         session.run("coverage", "combine", "--quiet")
         session.run("coverage", "report")
-        for release in RELEASES:
-            if release != DEFAULT_RELEASE:
-                session.notify(f"tests-{release}")
+        for release in RELEASES[:-1]:
+            session.notify(f"tests-{release}")
 
 
 @nox.session(python=OLDEST_PYTHON)
@@ -150,18 +149,26 @@ def coverage(session: nox.Session, release: str) -> None:
     session.run(*MAINTENANCE, "coverage-limits", *session.posargs)
 
 
-@for_each(ENVIRONMENTS)
-def cases_release(session: nox.Session, release: str) -> None:
-    """Every scenario on Megatron-Bridge {release}; `-- --update` renews what is known."""
-    install_release(session, release)
-    session.run(*MAINTENANCE, "cases", *session.posargs)
+def on_releases(name: str, about: str) -> None:
+    """Make a session NAME-RELEASE of one of the maintainers' jobs for each release, and NAME of three."""
+
+    def on_release(session: nox.Session, release: str) -> None:
+        install_release(session, release)
+        session.run(*MAINTENANCE, name, *session.posargs)
+
+    on_release.__name__, on_release.__doc__ = f"{name}_release", about
+    for_each(ENVIRONMENTS)(on_release)
+
+    def run(session: nox.Session) -> None:
+        for release in RELEASES:
+            session.notify(f"{name}-{release}", session.posargs)
+
+    run.__doc__ = about.format(release=", ".join(RELEASES))
+    nox.session(name=name, venv_backend="none")(run)
 
 
-@nox.session(venv_backend="none")
-def cases(session: nox.Session) -> None:
-    """Run every scenario on three releases, as they are and patched, and compare with docs/cases.md."""
-    for release in RELEASES:
-        session.notify(f"cases-{release}", session.posargs)
+on_releases("cases", "Scenarios on Megatron-Bridge {release}, as it is and patched; `-- --update` renews.")
+on_releases("forward", "Logits of models, layouts and fields of config.json on Megatron-Bridge {release}.")
 
 
 def job(name: str, about: str, base: str = f"megatron-bridge-{DEFAULT_RELEASE}", more: str = "") -> None:
@@ -178,7 +185,6 @@ def job(name: str, about: str, base: str = f"megatron-bridge-{DEFAULT_RELEASE}",
 
 
 job("patched-grid", "Take what the patch adds through all parallel layouts of the main job.")
-job("forward", "Compare the logits of right and of wrong models with transformers', in all layouts.")
 job("soak", "Run drawn round trips with drawn failures: the same failure has the same verdict.")
 job("demo", "What unloaded MTP experts do to training.", f"megatron-bridge-{KNOWN_BAD_RELEASE}", "demo")
 job("fuzz", "Run the readers of files on bytes that atheris makes up, 60 seconds each.", "light", "fuzz")
@@ -231,12 +237,10 @@ def te_parity(session: nox.Session) -> None:
 def lint(session: nox.Session) -> None:
     """Check style, formatting, types, and which room imports from which."""
     install(session, "lint")
-    session.run("ruff", "check", ".")
-    session.run("ruff", "format", "--check", ".")
-    session.run("mypy")
-    for tests in ("fixtures/tests", "bridge_patch/tests", "regression/tests"):
-        session.run("mypy", tests)  # each has a conftest of its own
-    session.run("lint-imports", "--no-cache")
+    # Each folder of tests has a conftest of its own.
+    tests = [f"mypy {part}/tests" for part in ("fixtures", "bridge_patch", "regression")]
+    for command in ("ruff check .", "ruff format --check .", "mypy", *tests, "lint-imports --no-cache"):
+        session.run(*command.split())
     session.run(*MAINTENANCE, "map")
 
 

@@ -89,3 +89,19 @@ def test_nothing_is_read_where_there_are_not_both(
     bridge: Any, chunk: Callable[..., Any], names: tuple[str, ...]
 ) -> None:
     assert load(bridge, chunk, dict.fromkeys(names, weight(1.0))) == []
+
+
+@pytest.mark.parametrize("text_only", [False, True])
+def test_activation_other_than_the_familys_is_refused_by_its_name(bridge: Any, text_only: bool) -> None:
+    def config(activation: str, vision: str) -> SimpleNamespace:
+        text = SimpleNamespace(hidden_act=activation)
+        seen = SimpleNamespace(hidden_act=vision)
+        return text if text_only else SimpleNamespace(text_config=text, vision_config=seen)
+
+    accepted = config("silu", "gelu_pytorch_tanh")
+    assert of_config(bridge, accepted) is accepted
+    with pytest.raises(UnsupportedConfigError, match=r"asks for hidden_act 'gelu', and .* silu alone"):
+        of_config(bridge, config("gelu", "gelu_pytorch_tanh"))
+    if not text_only:
+        with pytest.raises(UnsupportedConfigError, match=r"asks for vision_config\.hidden_act 'relu', and"):
+            of_config(bridge, config("silu", "relu"))

@@ -79,11 +79,14 @@ def patched_grid(
 
 
 @app.command()
-def forward() -> None:
-    """Compare the logits of right and of wrong models with transformers': how far are they apart?"""
+def forward(
+    update: Annotated[bool, typer.Option("--update", help="Renew what is known of fields.")] = False,
+) -> None:
+    """Compare logits with transformers': of right and wrong models, in all layouts, by all fields."""
+    from mtp_regression.maintenance.fields import table
     from mtp_regression.maintenance.forward.run import main
 
-    raise typer.Exit(main())
+    raise typer.Exit(max(main(), table.main(table.choose(()), update=update)))
 
 
 @app.command()

@@ -2,9 +2,9 @@
 
 Biases of attention: Megatron-Core has them for query, key and value, but no mapping leads to them, and the
 bridge dies of it; a bias of ``o_proj`` alone it does not have. Activations: upstream takes ``hidden_act`` for
-the gated delta net too, which transformers computes with SiLU whatever the field says, and does not look at the
-vision tower's. Tied embeddings: upstream ties them whatever
-``lm_head.weight`` the files hold, and exports the embedding in its place; transformers takes the files' own.
+the gated delta net too, which transformers computes with SiLU whatever the field says, and does not look at
+the vision tower's. Tied embeddings: upstream ties them whatever ``lm_head.weight`` the files hold, and
+exports the embedding in its place; transformers takes the files' own.
 """
 
 from typing import Any
@@ -13,7 +13,6 @@ from mtp_bridge_patch.errors import UnsupportedConfigError
 from mtp_bridge_patch.fix import Fix
 from mtp_bridge_patch.upstream.conversion import Conversion
 from mtp_checkpoint.layouts.keys import EMBEDDING, HEAD, TEXT_ONLY_PREFIX, TEXT_PREFIX
-
 
 _ACTIVATION, _OF_VISION = "silu", "gelu_pytorch_tanh"
 
@@ -56,7 +55,7 @@ def _check(conversion: Conversion) -> None:
 
 FIX = Fix(
     id="config-check",
-    failure="Attention biases crash the load; other activations, and an lm_head that is tied, are lost silently.",
+    failure="Attention biases crash the load; other activations, and an lm_head that is tied, are lost.",
     fixed_since=None,
     provider=_provider,
     check=_check,

@@ -139,6 +139,9 @@ WHOLE = "MoE"
 """The model of which all fields are changed; of the others those of the language model."""
 
 
+_Part = tuple[str, dict[str, Any], Mapping[str, tuple[Changes, ...]]]
+
+
 @dataclass(frozen=True)
 class Row:
     """One change of one model.
@@ -194,7 +197,7 @@ def rows() -> Iterator[Row]:
         yield Row(model)
         config = published(model)
         prefix = "" if spec.text_only else "text_config."
-        parts = [(prefix, config.get("text_config", config), TEXT | UNPUBLISHED)]
+        parts: list[_Part] = [(prefix, config.get("text_config", config), {**TEXT, **UNPUBLISHED})]
         if model == WHOLE:
             parts = [("", config, TOP), *parts, ("vision_config.", config["vision_config"], VISION)]
         for before, part, changes in parts:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from mtp_checkpoint.inspection.declaration import CONFIG_NAME
 from mtp_regression.adapters.protocol import MayHave, find

@@ -29,15 +29,15 @@ Known = dict[str, dict[str, Cells]]
 
 _HEAD = """# What each release makes of `config.json`
 
-`nox -s forward` gives each field another value in a tiny checkpoint, whose tensors have the shapes that the value
-asks for, loads it on one rank, and compares the logits, of the decoder and of MTP, with transformers'. It fails
-if any cell is another than this page's (`regression/mtp_regression/maintenance/fields/known/`).
+`nox -s forward` gives each field another value in a tiny checkpoint, whose tensors have the shapes that the
+value asks for, loads it on one rank, and compares the logits, of the decoder and of MTP, with transformers'.
+It fails if any cell is another than this page's (`regression/mtp_regression/maintenance/fields/known/`).
 
-**transformers** honours a change (its logits are others than before), or refuses it; what it ignores is below. A
-release **agrees** with it, **differs** without a word, **refuses** with an error that names a changed field, or
-**fails** with one that does not. Where transformers refuses, a release may compute something that nothing can be
-compared with. A value of nothing takes the field away. MoE is Qwen3.6-35B-A3B, dense 27B; of dense and of text-only
-models the fields of the language model are changed.
+**transformers** honours a change (its logits are others than before), ignores it, or refuses it. A release
+**agrees** with it, **differs** without a word, **refuses** with an error that names a changed field, or
+**fails** with one that does not. Where transformers refuses, a release may compute something that nothing can
+be compared with. A field without a value is taken away. MoE is Qwen3.6-35B-A3B, dense 27B; of dense and of
+text-only models the fields of the language model are changed.
 """
 
 

@@ -27,7 +27,7 @@ _OWN = ("IncompleteLoadError", "LayoutError", "UnsupportedConfigError")
 _MODULE = MEGATRON_BRIDGE.partition(":")[0]
 
 Cells = dict[str, str]
-"""What became of a row: of REFERENCE whether it honours the change, of UPSTREAM and PATCHED as in `Measured`."""
+"""What became of a row: whether REFERENCE honours the change; UPSTREAM and PATCHED as in `Measured`."""
 
 
 def choose(words: Sequence[str]) -> list[Row]:
@@ -83,14 +83,14 @@ def _run(chosen: Sequence[Row]) -> Iterator[tuple[str, Cells]]:
 def _measured(row: Row) -> Measured:
     with tempfile.TemporaryDirectory(prefix="mtp-fields-") as scratch:
         checkpoint = row.spec().write(Path(scratch, "checkpoint"), manifest=False)
-        [measured] = ranks.run(
+        measured: Measured = ranks.run(
             measure,
             *(checkpoint, (MEGATRON_BRIDGE, PATCHED_MEGATRON_BRIDGE), row.names),
             world_size=1,
             time_limit=120,
             log_folder=Path(scratch, "logs"),
             preload=[_MODULE],
-        )
+        )[0]
     return measured
 
 
