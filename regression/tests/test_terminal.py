@@ -1,5 +1,6 @@
 """The table and the list of what is wrong, as a person sees them."""
 
+import json
 from dataclasses import replace
 
 from rich.console import Console
@@ -109,3 +110,10 @@ def test_nothing_compared_and_stale_exceptions_do_not_pass() -> None:
     unfinished = report_of([EXACT], device=Device.CPU, import_seconds=0, seconds=0, unfinished=["first, ep2"])
     assert (unfinished["passed"], unfinished["unfinished"]) == (False, ["first, ep2"])
     assert report_of([], device=Device.CPU, import_seconds=0, seconds=0)["passed"] is False
+
+
+def test_report_is_strict_json_where_logits_are_no_numbers() -> None:
+    record = replace(EXACT, stage=Stage.FORWARD, agreement={"main": float("inf"), "mtp.0": 0.5})
+    report = report_of([record], device=Device.CPU, import_seconds=20.0, seconds=2.0)
+    [read] = json.loads(json.dumps(report, allow_nan=False))["records"]
+    assert read["agreement"] == {"main": None, "mtp.0": 0.5}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -142,13 +143,16 @@ def write_report(report: Mapping[str, Any], path: Path) -> None:
     """Write a report as JSON; whoever reads the file meanwhile finds the one before it, whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    unfinished.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     os.replace(unfinished, path)  # noqa: PTH105 - as atomic, and says so
 
 
 def _plain(record: Record) -> dict[str, Any]:
     plain = asdict(record) | {"passed": record.passed}
     plain["seconds"], plain["case_seconds"] = round(record.seconds, 3), round(record.case_seconds, 3)
+    plain["agreement"] = {  # JSON has no infinity
+        name: figure if math.isfinite(figure) else None for name, figure in record.agreement.items()
+    }
     return plain
 
 
