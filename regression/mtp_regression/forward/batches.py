@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,9 +14,12 @@ Batch = dict[str, torch.Tensor]
 SEQUENCE = 80
 """More than one chunk of the gated delta rule, which has 64 tokens."""
 _ROWS = 2
-_IMAGES = ((1, 4, 4), (1, 4, 6))
-"""Patches of the image in each row: in time, height and width."""
-_IMAGE_AT = 10
+_IMAGE, _VIDEO = (1, 4, 4), (1, 4, 6)
+"""Patches of the image in the first row, and of the video in the second: in time, height and width.
+
+The video has one step of time: for more, transformers 5.3 asks for as many grids.
+"""
+_SEEN_AT = 10
 
 
 def draw(config: Mapping[str, Any], seed: int) -> Batch:
@@ -38,27 +42,27 @@ def text(config: Mapping[str, Any], seed: int) -> Batch:
 
 
 def images(config: Mapping[str, Any], seed: int) -> Batch:
-    """Draw tokens, and an image for each row of them.
+    """Draw tokens, an image for the first row of them, and for the second a video.
 
     Adds `pixel_values` [patches, channels * time * height * width], float32, and `image_grid_thw`
-    [images, 3], int64.
+    [images, 3], int64, and the same of the video, `pixel_values_videos` and `video_grid_thw`.
 
     Args:
         config: The checkpoint's `config.json`, with `vision_config`.
-        seed: Another one gives other tokens and images.
+        seed: Another one gives other tokens, images and videos.
     """
     batch, vision = text(config, seed), config["vision_config"]
-    draw = torch.Generator().manual_seed(seed + 1)
-    for row, (time, height, width) in enumerate(_IMAGES):
-        count = time * height * width // vision["spatial_merge_size"] ** 2
+    generator = torch.Generator().manual_seed(seed + 1)
+    size = vision["in_channels"] * vision["temporal_patch_size"] * vision["patch_size"] ** 2
+    for row, (kind, grid) in enumerate((("image", _IMAGE), ("video", _VIDEO))):
+        patches = math.prod(grid)
         tokens = [
             config["vision_start_token_id"],
-            *count * [config["image_token_id"]],
+            *(patches // vision["spatial_merge_size"] ** 2) * [config[f"{kind}_token_id"]],
             config["vision_end_token_id"],
         ]
-        batch["input_ids"][row, _IMAGE_AT : _IMAGE_AT + len(tokens)] = torch.tensor(tokens)
-    patches = sum(time * height * width for time, height, width in _IMAGES)
-    values = vision["in_channels"] * vision["temporal_patch_size"] * vision["patch_size"] ** 2
-    batch["pixel_values"] = torch.randn(patches, values, generator=draw)
-    batch["image_grid_thw"] = torch.tensor(_IMAGES)
+        batch["input_ids"][row, _SEEN_AT : _SEEN_AT + len(tokens)] = torch.tensor(tokens)
+        pixels = torch.randn(patches, size, generator=generator)
+        batch["pixel_values" if kind == "image" else "pixel_values_videos"] = pixels
+        batch[f"{kind}_grid_thw"] = torch.tensor([grid])
     return batch

@@ -89,7 +89,7 @@ class Reference:
         if missing := sorted(loading["missing_keys"]):
             raise ValueError(f"transformers finds no {listed(missing)} in the checkpoint")
         self._text = config.get_text_config()
-        self._image_token = getattr(config, "image_token_id", None)
+        self._seen = [getattr(config, f"{kind}_token_id", None) for kind in ("image", "video")]
         self._decoder = getattr(self._model.model, "language_model", self._model.model)
         self._mtp = [*_mtp_layers(self._decoder, self._text, tensors)]
 
@@ -108,7 +108,8 @@ class Reference:
         ids = batch["input_ids"]
         given: dict[str, torch.Tensor] = dict(batch)
         if "pixel_values" in batch:
-            given["mm_token_type_ids"] = (ids == self._image_token).long()
+            image, video = self._seen
+            given["mm_token_type_ids"] = (ids == image).long() + 2 * (ids == video).long()
         with _seen(self._decoder.norm) as states, _positions(self._decoder) as positions:
             found = {"main": self._model(**given, use_cache=False).logits}
             hidden = states[-1]

@@ -24,6 +24,9 @@ _SHOWN = tuple(release for release, like in ENVIRONMENTS.items() if release == l
 _OTHERS = {release: like for release, like in ENVIRONMENTS.items() if release != like}
 _COLUMNS = tuple((release, column) for release in _SHOWN for column in (UPSTREAM, PATCHED))
 
+_NAMED = 8
+"""Fields that are named with an error; of more the number is."""
+
 Known = dict[str, dict[str, Cells]]
 """Of each release the cells of each row, by its name."""
 
@@ -117,7 +120,9 @@ def _errors(known: Known) -> Iterator[str]:
     for error, names in fields.items():
         seen = dict.fromkeys(places[error])
         where = "all" if len(seen) == len(_COLUMNS) else ", ".join(seen)
-        yield f"- {', '.join(dict.fromkeys(names))} ({where}): `{error.replace('`', '')}`"
+        different = [*dict.fromkeys(names)]
+        what = ", ".join(different) if len(different) <= _NAMED else f"{len(different)} fields"
+        yield f"- {what} ({where}): `{error.replace('`', '')}`"
 
 
 def _short(field: str) -> str:
