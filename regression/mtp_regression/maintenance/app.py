@@ -14,48 +14,20 @@ from typing import Annotated
 import typer
 
 from mtp_regression.commands.console import read_parallel, refuse
+from mtp_regression.maintenance import tables
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
 )
 
 
+for table in (tables.cases, tables.cases_page, tables.fields, tables.config_page, tables.api_page):
+    app.command()(table)
+
+
 @app.callback()
 def maintenance() -> None:
     """Jobs of those who maintain the kit."""
-
-
-@app.command()
-def cases(
-    text: Annotated[
-        list[str] | None,
-        typer.Argument(help="Take the scenarios that have every TEXT in their names.", show_default="all"),
-    ] = None,
-    update: Annotated[bool, typer.Option("--update", help="Renew what is known of the release.")] = False,
-) -> None:
-    """Run every scenario on the installed release, as it is and patched, and compare with what is known."""
-    from mtp_regression.maintenance.cases import table
-
-    chosen = table.choose(text or ())
-    if not chosen:
-        raise typer.BadParameter(f"no scenario has {' and '.join(map(repr, text or ()))} in its name")
-    raise typer.Exit(table.main(chosen, update=update))
-
-
-@app.command()
-def cases_page() -> None:
-    """Print docs/cases.md, from what is known of each release."""
-    from mtp_regression.maintenance.cases.page import page
-
-    print(page(), end="")
-
-
-@app.command()
-def api_page() -> None:
-    """Print docs/api.md, from the docstrings of what is public."""
-    from mtp_regression.maintenance.api_page import page
-
-    print(page(), end="")
 
 
 @app.command()
@@ -87,31 +59,6 @@ def forward(
     from mtp_regression.maintenance.forward.run import main
 
     raise typer.Exit(max(main(), table.main(table.choose(()), update=update)))
-
-
-@app.command()
-def fields(
-    text: Annotated[
-        list[str] | None,
-        typer.Argument(help="Take the rows that have every TEXT in their names.", show_default="all"),
-    ] = None,
-    update: Annotated[bool, typer.Option("--update", help="Renew what is known of the release.")] = False,
-) -> None:
-    """Change every field of config.json on the installed release, as it is and patched: the same logits?"""
-    from mtp_regression.maintenance.fields import table
-
-    chosen = table.choose(text or ())
-    if not chosen:
-        raise typer.BadParameter(f"no row has {' and '.join(map(repr, text or ()))} in its name")
-    raise typer.Exit(table.main(chosen, update=update))
-
-
-@app.command()
-def config_page() -> None:
-    """Print docs/config.md, from what is known of each release."""
-    from mtp_regression.maintenance.fields.page import page
-
-    print(page(), end="")
 
 
 @app.command()

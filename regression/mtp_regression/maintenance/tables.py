@@ -1,0 +1,60 @@
+"""The jobs that measure tables of a release, and print the pages of docs/ that are made of them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+Text = Annotated[
+    list[str] | None,
+    typer.Argument(help="Take what has every TEXT in its name.", show_default="all"),
+]
+Update = Annotated[bool, typer.Option("--update", help="Renew what is known of the release.")]
+
+
+def cases(
+    text: Text = None,
+    update: Update = False,
+) -> None:
+    """Run every scenario on the installed release, as it is and patched, and compare with what is known."""
+    from mtp_regression.maintenance.cases import table
+
+    chosen = table.choose(text or ())
+    if not chosen:
+        raise typer.BadParameter(f"no scenario has {' and '.join(map(repr, text or ()))} in its name")
+    raise typer.Exit(table.main(chosen, update=update))
+
+
+def cases_page() -> None:
+    """Print docs/cases.md, from what is known of each release."""
+    from mtp_regression.maintenance.cases.page import page
+
+    print(page(), end="")
+
+
+def api_page() -> None:
+    """Print docs/api.md, from the docstrings of what is public."""
+    from mtp_regression.maintenance.api_page import page
+
+    print(page(), end="")
+
+
+def fields(
+    text: Text = None,
+    update: Update = False,
+) -> None:
+    """Change every field of config.json on the installed release, as it is and patched: the same logits?"""
+    from mtp_regression.maintenance.fields import table
+
+    chosen = table.choose(text or ())
+    if not chosen:
+        raise typer.BadParameter(f"no row has {' and '.join(map(repr, text or ()))} in its name")
+    raise typer.Exit(table.main(chosen, update=update))
+
+
+def config_page() -> None:
+    """Print docs/config.md, from what is known of each release."""
+    from mtp_regression.maintenance.fields.page import page
+
+    print(page(), end="")
