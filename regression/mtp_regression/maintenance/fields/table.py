@@ -63,7 +63,7 @@ def _run(chosen: Sequence[Row]) -> Iterator[tuple[str, Cells]]:
     """Run rows, as many at a time as there are processors; yields the name and the cells of each."""
     ranks.warm([_MODULE])
     references: dict[Row, Mapping[str, bytes]] = {}
-    with ThreadPoolExecutor(os.process_cpu_count() if hasattr(os, "process_cpu_count") else None) as threads:
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
         for row, measured in zip(chosen, threads.map(_measured, chosen), strict=True):
             before = max(
                 (other for other in references if row.continues(other)),

@@ -8,8 +8,10 @@ grid. Wrong are those of `faults`. Between the two must be a factor of `APART`.
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from mtp_regression.adapters import PATCHED_MEGATRON_BRIDGE
 from mtp_regression.comparison.verdicts import Verdict
 from mtp_regression.forward.agreement import BOUND
 from mtp_regression.maintenance.forward import faults
+from mtp_regression.ranks import run as ranks
 from mtp_regression.ranks.parallel import GRID, Parallel
 from mtp_regression.roundtrip.judge import Record, judge
 from mtp_regression.roundtrip.launch import StartedRanks, run_case
@@ -46,6 +49,9 @@ CHECKPOINTS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
 }
 """Preset and options of each checkpoint, by the name that is printed."""
 
+_Cell = tuple[str, str, Path, Parallel]
+"""What is printed, adapter, checkpoint, layout."""
+
 
 def main() -> int:
     """Run all; returns 1 if a right model differs, a wrong one agrees, or they are not far enough apart."""
@@ -53,11 +59,11 @@ def main() -> int:
     right, wrong = [], []
     with tempfile.TemporaryDirectory(prefix="mtp-forward-") as scratch:
         folder = Path(scratch)
-        for name, record in _right(folder):
+        for name, record in _side_by_side(_right(folder)):
             right.append(_show(name, record))
             if not record.passed:
                 problems.append(f"{name}: {record.verdict}")
-        for name, record in _wrong(folder):
+        for name, record in _side_by_side(_wrong(folder)):
             wrong.append(_show(name, record))
             if record.verdict is not Verdict.DIFFERS:
                 problems.append(f"{name} is not seen: {record.verdict}")
@@ -73,26 +79,34 @@ def main() -> int:
     return 1 if problems else 0
 
 
-def _right(folder: Path) -> Iterator[tuple[str, Record]]:
+def _right(folder: Path) -> Iterator[_Cell]:
     for name, (base, options) in CHECKPOINTS.items():
         checkpoint = CheckpointSpec(preset(base), **options).write(folder / name)
         grid = GRID if name == _IN_ALL_LAYOUTS else (Parallel(),)
         for parallel in grid:
-            yield f"{name}, {parallel}", _record(PATCHED_MEGATRON_BRIDGE, checkpoint, parallel)
+            yield f"{name}, {parallel}", PATCHED_MEGATRON_BRIDGE, checkpoint, parallel
 
 
-def _wrong(folder: Path) -> Iterator[tuple[str, Record]]:
+def _wrong(folder: Path) -> Iterator[_Cell]:
     for names, checkpoint in ((faults.FIELDS, _TEXT_ONLY), (faults.WIRINGS, _IN_ALL_LAYOUTS)):
         for name in names:
-            yield f"wrong: {name}", _record(f"{faults.__name__}:{name}", folder / checkpoint, Parallel())
+            yield f"wrong: {name}", f"{faults.__name__}:{name}", folder / checkpoint, Parallel()
 
 
-def _record(adapter: str, checkpoint: Path, parallel: Parallel) -> Record:
+def _side_by_side(cells: Iterable[_Cell]) -> Iterator[tuple[str, Record]]:
+    """Run cells, as many at a time as there are processors, and yield their names and records in order."""
+    ranks.warm([PATCHED_MEGATRON_BRIDGE.partition(":")[0], faults.__name__])
+    with ThreadPoolExecutor(os.cpu_count()) as threads:
+        yield from threads.map(_record, cells)
+
+
+def _record(cell: _Cell) -> tuple[str, Record]:
+    name, adapter, checkpoint, parallel = cell
     with tempfile.TemporaryDirectory(prefix="mtp-forward-logs-") as logs:
         case = Case(adapter, checkpoint, parallel)
         evidence = run_case(case, StartedRanks(time_limit=120), Path(logs), [Stage.FORWARD])
         [record] = judge(case, evidence, ())
-    return record
+    return name, record
 
 
 def _show(name: str, record: Record) -> float:
