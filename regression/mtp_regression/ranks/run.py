@@ -113,6 +113,7 @@ def run(
         payload = pickle.dumps((function, args))
         environment = dict(os.environ) | device.environment
         job = Job(payload, world_size, device, time_limit, Path(folder), logs, environment)
+        ranks: list[BaseProcess] = []
         started: set[BaseProcess] = set()
         try:
             with children:
@@ -128,7 +129,7 @@ def run(
                         ).processes
                 finally:
                     # After an interrupt during the start, some ranks are only in the list of children.
-                    started = set(multiprocessing.active_children()) - others
+                    started = {*ranks, *multiprocessing.active_children()} - others
             _wait(ranks, job)
         finally:
             with children:
