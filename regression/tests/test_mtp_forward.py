@@ -145,12 +145,16 @@ def test_where_it_cannot_be_compared_the_reason_is_told(options: dict[str, Any],
 
 def test_batches_differ_by_seed_and_have_what_the_model_sees() -> None:
     vision = {"spatial_merge_size": 2, "in_channels": 3, "temporal_patch_size": 2, "patch_size": 4}
-    tokens = {"vision_start_token_id": 97, "image_token_id": 98, "vision_end_token_id": 99}
+    names = ("vision_start", "image", "video", "vision_end")
+    tokens = {f"{name}_token_id": number for number, name in enumerate(names, start=96)}
     config = {"text_config": {"vocab_size": 100}, "vision_config": vision, **tokens}
     one, other = images(config, 0), images(config, 1)
     assert not torch.equal(one["input_ids"], other["input_ids"])
     assert torch.equal(one["input_ids"], images(config, 0)["input_ids"])
-    assert [int((row == 98).sum()) for row in one["input_ids"]] == [4, 6]
-    assert one["pixel_values"].shape == (16 + 24, 3 * 2 * 4 * 4)
+    assert [[int((row == seen).sum()) for seen in (97, 98)] for row in one["input_ids"]] == [[4, 0], [0, 6]]
+    assert one["pixel_values"].shape == (16, 3 * 2 * 4 * 4)
+    assert one["pixel_values_videos"].shape == (24, 3 * 2 * 4 * 4)
+    assert one["image_grid_thw"].tolist() == [[1, 4, 4]]
+    assert one["video_grid_thw"].tolist() == [[1, 4, 6]]
     assert set(text(config, 0)) == {"input_ids"}
-    assert text(config, 0)["input_ids"].max() < 97
+    assert text(config, 0)["input_ids"].max() < 96

@@ -97,6 +97,9 @@ def _check_config(declaration: Declaration | None, _content: bytes, _folder: Pat
     _expect(declaration is not None, "config.json was overlooked")
     for field in fields(Declaration):
         value = getattr(declaration, field.name)
+        if field.name == "layer_types" and value is not None:
+            _expect(all(type(kind) is str for kind in value), f"{field.name} is {value!r}, no names")
+            continue
         _expect(value is None or (type(value) is int and value >= 0), f"{field.name} is {value!r}, no size")
 
 
