@@ -8,8 +8,9 @@ import pytest
 
 from mtp_bridge_patch.releases import ENVIRONMENTS
 from mtp_regression.comparison.verdicts import Finding, Verdict
-from mtp_regression.maintenance.cases.page import OTHERS, RELEASES, page
-from mtp_regression.maintenance.cases.table import KNOWN, PATCHED, UPSTREAM, outcome
+from mtp_regression.maintenance.cases.page import page
+from mtp_regression.maintenance.cases.table import KNOWN, outcome
+from mtp_regression.maintenance.known import OTHERS, PATCHED, RELEASES, UPSTREAM
 from mtp_regression.roundtrip.declared import declared_exceptions
 from mtp_regression.roundtrip.evidence import Crash
 from mtp_regression.roundtrip.judge import Record

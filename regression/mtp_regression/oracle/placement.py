@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
+from mtp_checkpoint.layouts.attention import LINEAR_ATTENTION
 from mtp_checkpoint.layouts.keys import MTP_PREFIX, Place
-from mtp_fixtures.model.geometry import LINEAR_ATTENTION, TextGeometry
+from mtp_fixtures.model.geometry import TextGeometry
 from mtp_fixtures.model.mlp import Moe
 from mtp_regression.oracle.shards import Share
 from mtp_regression.ranks.parallel import Coordinates, Parallel

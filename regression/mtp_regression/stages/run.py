@@ -19,7 +19,7 @@ from mtp_regression.stages.resharded import resharded
 from mtp_regression.stages.retrained import retrained
 from mtp_regression.stages.traces import Failed, leave_about, leave_failed, leave_outcome
 
-_REFUSALS = (LayoutError, IncompleteLoadError, UnsupportedConfigError)
+REFUSALS = (LayoutError, IncompleteLoadError, UnsupportedConfigError)
 """With these the patch refuses a checkpoint; an adapter may declare others."""
 
 
@@ -71,7 +71,7 @@ def _take(loaded: Loaded, stage: Stage) -> None:
             loaded.restore()
         outcome = _STAGES[stage](loaded)
     except Exception as error:
-        refusals = (*_REFUSALS, *getattr(loaded.bridge, "refusals", ()))
+        refusals = (*REFUSALS, *getattr(loaded.bridge, "refusals", ()))
         refused = stage is Stage.LOAD and isinstance(error, refusals)
         leave_failed(loaded.folder, loaded.world.rank, Failed(stage, refused))
         raise

@@ -8,15 +8,15 @@ Where both say the same, the interval stays, so that whoever builds a model of f
 from typing import Any
 
 from mtp_bridge_patch.fix import Fix
+from mtp_checkpoint.layouts.attention import FULL_ATTENTION, LINEAR_ATTENTION, layer_types
 
-_IS_LINEAR = {"linear_attention": 1, "full_attention": 0}
+_IS_LINEAR = {LINEAR_ATTENTION: 1, FULL_ATTENTION: 0}
 
 
 def _provider(provider: Any, config: Any) -> Any:
     types = getattr(getattr(config, "text_config", config), "layer_types", None) or ()
     linear = [_IS_LINEAR[name] for name in types]
-    interval = provider.linear_attention_freq
-    if linear != [int(number % interval > 0) for number in range(1, len(types) + 1)]:
+    if tuple(types) != layer_types(len(types), provider.linear_attention_freq):
         provider.linear_attention_freq = linear
     return provider
 

@@ -5,16 +5,11 @@ python -m mtp_regression.maintenance cases-page > docs/cases.md
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
-from mtp_bridge_patch.releases import ENVIRONMENTS
-from mtp_regression.maintenance.cases.table import KNOWN, PATCHED, UPSTREAM
+from mtp_regression.maintenance.cases.table import KNOWN
+from mtp_regression.maintenance.known import OTHERS, PATCHED, RELEASES, UPSTREAM, known_of_all
 from mtp_regression.scenarios.table import SCENARIOS
-
-RELEASES = tuple(release for release, like in ENVIRONMENTS.items() if release == like)
-OTHERS = {release: like for release, like in ENVIRONMENTS.items() if release != like}
-"""Releases that are patched as well, and the one of the table that each is compared with."""
 
 Known = dict[str, dict[str, dict[str, dict[str, str]]]]
 """Of each release: scenario, column, and "outcome" and "cause"."""
@@ -37,10 +32,7 @@ is loaded, which lists all that is wrong; it is what a broken checkpoint should 
 
 def page() -> str:
     """Return the page as Markdown."""
-    known: Known = {
-        release: json.loads((KNOWN / f"{release}.json").read_text(encoding="utf-8"))
-        for release in (*RELEASES, *OTHERS)
-    }
+    known: Known = known_of_all(KNOWN)
     lines = [_HEAD, *_table(known), "", *_others(known), "", "## Why", "", *_causes(known)]
     return "\n".join(lines) + "\n"
 

@@ -9,7 +9,6 @@ findings (`docs/findings.md`) that the scenario shows. `--update` writes the fil
 
 from __future__ import annotations
 
-import json
 import re
 import tempfile
 from collections import Counter
@@ -21,6 +20,7 @@ from typing import Any
 from rich.console import Console
 
 from mtp_regression.comparison.verdicts import Verdict
+from mtp_regression.maintenance.known import PATCHED, UPSTREAM, known_of
 from mtp_regression.roundtrip.declared import declared_exceptions
 from mtp_regression.roundtrip.evidence import Crash
 from mtp_regression.roundtrip.judge import Record, judge
@@ -30,7 +30,6 @@ from mtp_regression.scenarios.table import SCENARIOS
 from mtp_regression.stages.case import Case
 
 KNOWN = Path(__file__).with_name("known")
-UPSTREAM, PATCHED = "upstream", "patched"
 _FINDINGS = {scenario.name: scenario.findings for scenario in SCENARIOS}
 
 Row = dict[str, dict[str, str]]
@@ -55,13 +54,7 @@ def main(scenarios: Sequence[Scenario], *, update: bool) -> int:
         raise ValueError("no scenario to run")
     release = metadata.version("megatron-bridge")
     rows = dict(_run(scenarios))
-    known_file = KNOWN / f"{release}.json"
-    known = json.loads(known_file.read_text(encoding="utf-8")) if known_file.exists() else {}
-    if update:
-        KNOWN.mkdir(exist_ok=True)
-        known |= rows
-        ordered = {scenario.name: known[scenario.name] for scenario in SCENARIOS if scenario.name in known}
-        known_file.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
+    known = known_of(KNOWN, release, rows, (scenario.name for scenario in SCENARIOS), update=update)
     wanted = {scenario.name: scenario.wanted(release) for scenario in scenarios}
     problems = [*_differences(known, rows), *_not_exact(rows, wanted)]
     for problem in problems:

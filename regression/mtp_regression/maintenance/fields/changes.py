@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+from mtp_checkpoint.layouts.attention import FULL_ATTENTION, LINEAR_ATTENTION
 from mtp_fixtures import CheckpointSpec, ExpertLayout, Geometry, Scale, TextGeometry, VisionGeometry, preset
 from mtp_fixtures.companions.changes import changed
 
@@ -21,8 +22,8 @@ _LLAMA3 = (
     *(_ROPE + "rope_type=llama3", _ROPE + "factor=8", _ROPE + "low_freq_factor=1"),
     *(_ROPE + "high_freq_factor=4", _ROPE + "original_max_position_embeddings=32"),
 )
+_ODD = (LINEAR_ATTENTION, FULL_ATTENTION, FULL_ATTENTION, LINEAR_ATTENTION)
 _LEGACY = 'rope_scaling={"rope_type": "default", "mrope_section": [2, 1, 1], "mrope_interleaved": true}'
-_LINEAR, _FULL = "linear_attention", "full_attention"
 
 TOP: Mapping[str, tuple[Changes, ...]] = {
     "architectures": (('architectures=["Qwen3_5Model"]',),),
@@ -53,7 +54,10 @@ TEXT: Mapping[str, tuple[Changes, ...]] = {
     "hidden_size": (("hidden_size=192",),),
     "initializer_range": (("initializer_range=0.5",),),
     "intermediate_size": (("intermediate_size=320",),),
-    "layer_types": ((f"layer_types={json.dumps([_LINEAR, _FULL, _FULL, _LINEAR])}",), ("layer_types=",)),
+    "layer_types": (
+        (f"layer_types={json.dumps(_ODD)}",),
+        ("layer_types=",),
+    ),
     "linear_conv_kernel_dim": (("linear_conv_kernel_dim=3",),),
     "linear_key_head_dim": (("linear_key_head_dim=10",),),
     "linear_num_key_heads": (("linear_num_key_heads=1",),),
@@ -71,7 +75,7 @@ TEXT: Mapping[str, tuple[Changes, ...]] = {
     "num_experts_per_tok": (("num_experts_per_tok=3",),),
     "num_hidden_layers": (
         ("num_hidden_layers=8", "layer_types="),
-        ("num_hidden_layers=2", f"layer_types={json.dumps([_LINEAR, _FULL])}"),
+        ("num_hidden_layers=2", f"layer_types={json.dumps([LINEAR_ATTENTION, FULL_ATTENTION])}"),
     ),
     "num_key_value_heads": (("num_key_value_heads=4",),),
     "output_gate_type": (("output_gate_type=sigmoid",),),

@@ -5,24 +5,13 @@ python -m mtp_regression.maintenance config-page > docs/config.md
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
-from mtp_bridge_patch.releases import ENVIRONMENTS
 from mtp_regression.maintenance.fields.changes import MODELS, Row, rows
-from mtp_regression.maintenance.fields.table import (
-    HONOURS,
-    IGNORES,
-    KNOWN,
-    PATCHED,
-    REFERENCE,
-    UPSTREAM,
-    Cells,
-)
+from mtp_regression.maintenance.fields.table import HONOURS, IGNORES, KNOWN, REFERENCE, Cells
+from mtp_regression.maintenance.known import OTHERS, PATCHED, RELEASES, UPSTREAM, known_of_all
 
-_SHOWN = tuple(release for release, like in ENVIRONMENTS.items() if release == like)
-_OTHERS = {release: like for release, like in ENVIRONMENTS.items() if release != like}
-_COLUMNS = tuple((release, column) for release in _SHOWN for column in (UPSTREAM, PATCHED))
+_COLUMNS = tuple((release, column) for release in RELEASES for column in (UPSTREAM, PATCHED))
 
 _NAMED = 8
 """Fields that are named with an error; of more the number is."""
@@ -46,10 +35,7 @@ text-only models the fields of the language model are changed.
 
 def page() -> str:
     """Return the page as Markdown."""
-    known: Known = {
-        release: json.loads((KNOWN / f"{release}.json").read_text(encoding="utf-8"))
-        for release in (*_SHOWN, *_OTHERS)
-    }
+    known: Known = known_of_all(KNOWN)
     lines = [_HEAD, *_table(known), "", *_unread(known), "", *_others(known), "", *_errors(known)]
     return "\n".join(lines) + "\n"
 
@@ -69,7 +55,7 @@ def _merged(known: Known) -> dict[tuple[str, str, tuple[str, ...]], list[str]]:
     merged: dict[tuple[str, str, tuple[str, ...]], list[str]] = {}
     for row in rows():
         if row.field:
-            cells = [known[_SHOWN[-1]][row.name][REFERENCE]]
+            cells = [known[RELEASES[-1]][row.name][REFERENCE]]
             cells += [known[release][row.name][column] for release, column in _COLUMNS]
             words = tuple(cell.partition(":")[0] for cell in cells)
             merged.setdefault((_short(row.field), _value(row), words), []).append(row.model)
@@ -96,7 +82,7 @@ def _unread(known: Known) -> Iterator[str]:
 
 def _others(known: Known) -> Iterator[str]:
     yield "## Other releases\n"
-    for release, like in _OTHERS.items():
+    for release, like in OTHERS.items():
         different = [
             f"{name}, {column}: {known[release][name][column].partition(':')[0]}"
             for name in known[release]

@@ -7,7 +7,6 @@ What is known of a release is in `known/RELEASE.json`; a difference is an error 
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,12 +17,14 @@ from pathlib import Path
 from mtp_regression.adapters import MEGATRON_BRIDGE, PATCHED_MEGATRON_BRIDGE
 from mtp_regression.maintenance.fields.changes import Row, rows
 from mtp_regression.maintenance.fields.measure import Measured, measure
+from mtp_regression.maintenance.known import PATCHED, UPSTREAM, known_of
 from mtp_regression.ranks import run as ranks
+from mtp_regression.stages.run import REFUSALS
 
 KNOWN = Path(__file__).with_name("known")
-REFERENCE, UPSTREAM, PATCHED = "transformers", "upstream", "patched"
+REFERENCE = "transformers"
 HONOURS, IGNORES, REFUSES, DIFFERS = "honours", "ignores", "refuses", "differs"
-_OWN = ("IncompleteLoadError", "LayoutError", "UnsupportedConfigError")
+_OWN = tuple(error.__name__ for error in REFUSALS)
 _MODULE = MEGATRON_BRIDGE.partition(":")[0]
 
 Cells = dict[str, str]
@@ -45,13 +46,7 @@ def main(chosen: Sequence[Row], *, update: bool) -> int:
     """
     release = metadata.version("megatron-bridge")
     found = dict(_run(chosen))
-    file = KNOWN / f"{release}.json"
-    known = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    if update:
-        KNOWN.mkdir(exist_ok=True)
-        known |= found
-        ordered = {row.name: known[row.name] for row in rows() if row.name in known}
-        file.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
+    known = known_of(KNOWN, release, found, (row.name for row in rows()), update=update)
     problems = [*_problems(known, found)]
     for problem in problems:
         print(problem)
