@@ -30,16 +30,9 @@ def test_the_time_limit_holds(checkpoints: dict[str, Path], tmp_path: Path) -> N
     (tmp_path / "hanging.py").write_text(
         f"import sys\nsys.path.insert(0, {str(FUNCTIONS)!r})\nfrom stage_saboteurs import HangsWhenLeft\n"
     )
-    options = (
-        "--adapter",
-        "hanging:HangsWhenLeft",
-        "--stage",
-        "stream",
-        "--time-limit",
-        "75",
-    )  # the load is within it
+    options = ("--adapter", "hanging:HangsWhenLeft", "--stage", "stream", "--time-limit", "40")
     done = torchrun(checkpoints["qwen3.6-35b-a3b"], tmp_path, *options)
     assert done.returncode == 1
-    assert "Timeout (0:01:15)!" in done.stderr
-    assert "_leave_half_way" in done.stderr, "the stack of the rank that waits"
+    assert "Timeout (0:00:40)!" in done.stderr
+    assert "_leave_half_way" in done.stderr, "whichever rank's limit was reached first, it waits there"
     assert not (tmp_path / "reports" / "roundtrip.json").exists()

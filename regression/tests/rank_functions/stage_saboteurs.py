@@ -45,14 +45,14 @@ class OtherOrder(MegatronBridge):
 
 
 class HangsWhenLeft(MegatronBridge):
-    """Wants all ranks together once more when the consumer leaves the loop, and one rank does not come."""
+    """Waits for another rank's word when the consumer leaves the loop; none comes, on no rank."""
 
     def stream(self) -> Iterator[tuple[str, Any]]:
         try:
             yield from super().stream()
         except GeneratorExit:
-            if torch.distributed.get_rank() == 0:
-                torch.distributed.barrier()
+            if torch.distributed.get_rank() == 0:  # no collective: the other rank's next one would answer it
+                torch.distributed.recv(torch.empty(1), src=1)
             raise
 
 
