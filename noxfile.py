@@ -185,6 +185,7 @@ def job(name: str, about: str, base: str = f"megatron-bridge-{DEFAULT_RELEASE}",
 
 
 job("patched-grid", "Take what the patch adds through all parallel layouts of the main job.")
+job("folders", "Read a checkpoint in every folder that people have: docs/folders.md.")
 job("soak", "Run drawn round trips with drawn failures: the same failure has the same verdict.")
 job("demo", "What unloaded MTP experts do to training.", f"megatron-bridge-{KNOWN_BAD_RELEASE}", "demo")
 job("fuzz", "Run the readers of files on bytes that atheris makes up, 60 seconds each.", "light", "fuzz")
@@ -237,8 +238,7 @@ def te_parity(session: nox.Session) -> None:
 def lint(session: nox.Session) -> None:
     """Check style, formatting, types, and which room imports from which."""
     install(session, "lint")
-    # Each folder of tests has a conftest of its own.
-    tests = [f"mypy {part}/tests" for part in ("fixtures", "bridge_patch", "regression")]
+    tests = [f"mypy {part}/tests" for part in ("fixtures", "bridge_patch", "regression")]  # conftests apart
     for command in ("ruff check .", "ruff format --check .", "mypy", *tests, "lint-imports --no-cache"):
         session.run(*command.split())
     session.run(*MAINTENANCE, "map")

@@ -1,7 +1,9 @@
 """The errors that the patch itself raises."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from mtp_checkpoint.layouts.keys import Place, parse
 from mtp_checkpoint.messages import listed
 
 
@@ -34,7 +36,7 @@ class IncompleteLoadError(ValueError):
         super().__init__(checkpoint, missing, unmapped, unused)
         self.checkpoint = checkpoint
         self.missing, self.unmapped, self.unused = tuple(missing), tuple(unmapped), tuple(unused)
-        self.problems = tuple(_problems(missing, unmapped, unused))
+        self.problems = (*_prefixes(missing, unused), *_problems(missing, unmapped, unused))
 
     def __str__(self) -> str:
         lines = [f"{self.checkpoint} cannot be loaded whole:", *(f"  {text}" for text in self.problems)]
@@ -47,6 +49,24 @@ class IncompleteLoadError(ValueError):
             )
         lines.append("With mtp_bridge_patch.loading(strict=False), what is not found stays as initialized.")
         return "\n".join(lines)
+
+
+def _prefixes(missing: Sequence[str], unused: Sequence[str]) -> Iterator[str]:
+    """Say where keys are there that begin in another way than parameters want them to."""
+    there: dict[Place, str] = {}
+    for key in unused:
+        place = parse(key)
+        there.setdefault(place._replace(root=""), place.root)
+    begin: Counter[tuple[str, str]] = Counter()
+    for key in missing:
+        place = parse(key)
+        if (root := there.get(place._replace(root=""))) is not None and root != place.root:
+            begin[root, place.root] += 1
+    for (found, wanted), count in begin.items():
+        yield (
+            f"{count} keys begin with {found}, where the model's begin with {wanted}: rename them, or name "
+            "their class in config.json (architectures)"
+        )
 
 
 def _problems(missing: Sequence[str], unmapped: Sequence[str], unused: Sequence[str]) -> Iterator[str]:

@@ -12,7 +12,7 @@ import pytest
 
 import mtp_bridge_patch
 from mtp_bridge_patch.upstream import conversion
-from mtp_checkpoint.files.index import CheckpointHeaders, read_checkpoint
+from mtp_checkpoint.files.checkpoint import CheckpointHeaders, read_checkpoint
 
 Tensors = dict[str, tuple[str, tuple[int, ...]]]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from coverage_jobs import held
 
-from mtp_checkpoint.files.index import read_checkpoint
+from mtp_checkpoint.files.checkpoint import read_checkpoint
 from mtp_fixtures import CheckpointSpec, preset
 from mtp_fixtures.faults.write import write_faulty
 from mtp_regression.coverage.judgement import Coverage, cover

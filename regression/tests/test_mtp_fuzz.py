@@ -142,9 +142,9 @@ def test_reader_that_takes_what_a_header_claims_is_caught(inside: Path) -> None:
         check_input(replace(READERS["header"], read=takes_what_is_claimed), inside, claims)
 
 
-@pytest.mark.parametrize("file", ["..", "a/b", "", "/etc/passwd"])
+@pytest.mark.parametrize("file", ["..", "../b", "a/../../b", "", "/etc/passwd"])
 def test_index_with_a_path_is_caught(inside: Path, file: str) -> None:
-    with pytest.raises(ReaderError, match="no plain file name"):
+    with pytest.raises(ReaderError, match=r"no path below|leads out"):
         check_input(replace(READERS["index"], read=lambda _: Index({"a": file}, {})), inside, INDEX)
 
 

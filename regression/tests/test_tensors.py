@@ -1,4 +1,4 @@
-"""Reading checkpoint folders: every contradiction is named, nothing outside the folder is read."""
+"""Reading checkpoint folders: every problem is named, no path of an index leads out of the folder."""
 
 import json
 import shutil
@@ -11,6 +11,7 @@ import pytest
 from mtp_checkpoint.errors import CheckpointError
 from mtp_checkpoint.files.index import INDEX_NAME
 from mtp_fixtures import CheckpointSpec, preset
+from mtp_fixtures.plugin import MakeCheckpoint
 from mtp_regression.comparison.tensors import RawTensor, read_folder
 
 
@@ -45,34 +46,35 @@ def test_folder_without_an_index_is_read(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "shard", ["../outside.safetensors", "/etc/outside.safetensors", "sub/inside.safetensors"]
+    "shard", ["../outside.safetensors", "/etc/outside.safetensors", "sub/../../outside.safetensors"]
 )
 def test_shard_outside_the_folder_is_refused(folder: Path, shard: str) -> None:
     shutil.copy(next(folder.glob("*.safetensors")), folder.parent / "outside.safetensors")
     change_index(folder, **{"lm_head.weight": shard})
-    with pytest.raises(CheckpointError, match=rf"lm_head\.weight is no plain file name: {shard}"):
+    with pytest.raises(CheckpointError, match=rf"lm_head\.weight is no path inside the folder: {shard}"):
         read_folder(folder)
 
 
-def test_link_out_of_the_folder_is_refused(folder: Path) -> None:
-    shard = next(folder.glob("*.safetensors"))
-    shard.rename(folder.parent / "outside.safetensors")
-    shard.symlink_to(folder.parent / "outside.safetensors")
-    with pytest.raises(CheckpointError, match="is outside the folder"):
-        read_folder(folder)
+def test_what_the_index_says_is_read(folder: Path, make_checkpoint: MakeCheckpoint) -> None:
+    expected = {name: tensor.data.tobytes() for name, tensor in read_folder(folder).items()}
+    for kind in ("links", "subfolder", "overlay", "other-experts", "single-beside-index", "stale-index"):
+        found = read_folder(make_checkpoint("qwen3.6-35b-a3b", folder=kind))
+        assert {name: tensor.data.tobytes() for name, tensor in found.items()} == expected, kind
 
 
 def test_contradictions_are_listed_together(folder: Path) -> None:
     shards = sorted(path.name for path in folder.glob("*.safetensors"))
     wrong_shard = shards[0] if "mtp.norm.weight" not in _names(folder / shards[0]) else shards[1]
-    change_index(folder, **{"lm_head.weight": None, "mtp.norm.weight": wrong_shard, "absent": shards[0]})
+    right_shard = next(name for name in shards if "mtp.norm.weight" in _names(folder / name))
+    shutil.copy(folder / right_shard, folder / "copy.safetensors")
+    change_index(folder, **{"mtp.norm.weight": wrong_shard, "absent": shards[0]})
     with pytest.raises(CheckpointError) as caught:
         read_folder(folder)
     message = str(caught.value)
-    assert "3 problems" in message
-    assert "absent is in no shard" in message
-    assert f"the index puts mtp.norm.weight into {wrong_shard}" in message
-    assert "lm_head.weight of" in message
+    assert "2 problems" in message
+    assert f"{shards[0]} lacks 1 tensor (absent)" in message
+    assert f"{wrong_shard} lacks 1 tensor (mtp.norm.weight)" in message
+    assert f"nothing says which counts, of {right_shard} and copy.safetensors" in message
 
 
 def _names(shard: Path) -> str:
@@ -101,9 +103,8 @@ def test_header_longer_than_the_file_takes_no_memory(tmp_path: Path) -> None:
     [
         ("", "is no JSON"),
         ("[]", "is no JSON object"),
-        ("{}", "has no weight_map"),
-        ('{"weight_map": 1}', "has no weight_map"),
-        ('{"weight_map": {"a": 1}}', "is no plain file name"),
+        ('{"weight_map": 1}', "its weight_map is no map"),
+        ('{"weight_map": {"a": 1}}', "is no path inside the folder"),
     ],
 )
 def test_malformed_index_is_refused(folder: Path, text: str, problem: str) -> None:
@@ -119,7 +120,9 @@ def test_empty_folder_is_no_checkpoint(tmp_path: Path) -> None:
 
 def test_tensor_in_two_shards_is_an_error(folder: Path) -> None:
     (folder / INDEX_NAME).unlink()
-    shutil.copy(next(folder.glob("*.safetensors")), folder / "zz.safetensors")
+    shutil.copy(shard := next(folder.glob("*.safetensors")), folder / "zz.safetensors")
+    read_folder(folder)  # the same bytes
+    shard.write_bytes(shard.read_bytes()[:-1] + b"!")
     with pytest.raises(CheckpointError, match=r"and in zz\.safetensors"):
         read_folder(folder)
 

@@ -5,12 +5,17 @@ half of a packed pair, or a config that declares other experts or MTP layers tha
 an error, at best with a warning, and leave parameters as they were initialized.
 """
 
+import logging
+
 from mtp_bridge_patch.fix import Fix
 from mtp_bridge_patch.upstream.conversion import Conversion
 
+_logger = logging.getLogger(__name__)
+
 
 def _check(conversion: Conversion) -> None:
-    conversion.report.require_consistent()
+    for note in conversion.report.require_consistent().notes:
+        _logger.info("%s: %s", conversion.report.checkpoint, note)
 
 
 FIX = Fix(

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from mtp_bridge_patch.upstream.bridges import model_bridge
+from mtp_checkpoint.files.checkpoint import CheckpointHeaders, read_checkpoint
 from mtp_checkpoint.files.headers import TensorHeader
-from mtp_checkpoint.files.index import CheckpointHeaders, read_checkpoint
 from mtp_checkpoint.inspection.inspection import inspect
 from mtp_checkpoint.inspection.report import LayoutReport
 from mtp_checkpoint.layouts.expert_keys import ExpertKeys

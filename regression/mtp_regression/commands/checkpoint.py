@@ -52,6 +52,10 @@ def generate(
         Variant | None, typer.Option(help="A re-save by transformers.", show_default="as published")
     ] = None,
     fault: Annotated[str | None, typer.Option(help="Break it on purpose; `mtpkit faults` lists how.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option("--folder", metavar="KIND", help="As people have it; `mtpkit faults` lists kinds."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of the values.")] = 0,
     value_range: Annotated[
         ValueRange,
@@ -97,16 +101,16 @@ def generate(
     try:
         size = sum(tensor.byte_count for tensor in spec.tensors)
         with ended_by_sigterm(), progress_bar(0 if sparse or as_json else size) as advance:
-            if fault is None:
+            if fault is None and kind is None:
                 written = spec.write(folder, sparse=sparse, manifest=manifest, progress=advance)
             else:
-                written = _write_faulty(spec, fault, folder, sparse=sparse, manifest=manifest)
+                written = _write_as(spec, fault, kind, folder, sparse=sparse, manifest=manifest)
     except FileExistsError as error:
         raise typer.BadParameter(str(error), param_hint="FOLDER") from None
     except (OSError, ValueError) as error:
         fail(str(error))
-    if fault is not None:
-        _say_fault(written, fault, as_json=as_json)
+    if fault or kind:
+        _say_fault(written, fault or kind or "", as_json=as_json)
     elif as_json:
         print(json.dumps({"folder": str(written), "tensors": len(spec.tensors), "bytes": size}))
     else:
@@ -168,23 +172,28 @@ def inspect(
     raise typer.Exit(1 if report.problems else 0)
 
 
-def _write_faulty(spec: CheckpointSpec, fault: str, folder: Path, *, sparse: bool, manifest: bool) -> Path:
-    from mtp_fixtures.faults.table import FAULTS
+def _write_as(
+    spec: CheckpointSpec, fault: str | None, kind: str | None, folder: Path, *, sparse: bool, manifest: bool
+) -> Path:
+    from mtp_fixtures.faults.table import FAULTS, FOLDERS
     from mtp_fixtures.faults.write import write_faulty
 
-    if fault not in FAULTS:
-        raise typer.BadParameter(f"{fault!r} is none of {', '.join(FAULTS)}", param_hint="--fault")
+    if fault and kind:
+        raise typer.BadParameter("a checkpoint has a fault or a kind of folder", param_hint="--folder")
+    name, known, option = (fault, FAULTS, "--fault") if fault else (kind, FOLDERS, "--folder")
+    if name not in known:
+        raise typer.BadParameter(f"{name!r} is none of {', '.join(known)}", param_hint=option)
     if sparse:
-        raise typer.BadParameter("a faulty checkpoint has bytes; leave --sparse out", param_hint="--fault")
-    return write_faulty(spec, fault, folder, manifest=manifest)
+        raise typer.BadParameter("such a checkpoint has bytes; leave --sparse out", param_hint=option)
+    return write_faulty(spec, name, folder, manifest=manifest)
 
 
 def _say_fault(folder: Path, name: str, *, as_json: bool) -> None:
-    from mtp_fixtures.faults.table import FAULTS
+    from mtp_fixtures.faults.table import fault as find
     from mtp_regression.commands.listings import fault_fields
 
-    fault = FAULTS[name]
+    fault = find(name)
     if as_json:
-        print(json.dumps({"folder": str(folder), **fault_fields(name, fault)}))
+        print(json.dumps({"folder": str(folder), **fault_fields(fault)}))
     else:
         print(f"{folder}: {fault.description}\nA loader should say: {fault.expected}")

@@ -9,7 +9,7 @@ from mtp_fixtures import PRESETS, CheckpointSpec
 from mtp_regression.commands.console import Json, print_table
 
 if TYPE_CHECKING:
-    from mtp_fixtures.faults.table import Fault
+    from mtp_fixtures.faults.fault import Fault
 
 
 def presets(as_json: Json = False) -> None:
@@ -53,22 +53,26 @@ def presets(as_json: Json = False) -> None:
 
 
 def faults(as_json: Json = False) -> None:
-    """List the faults that a checkpoint can be given, with the error that a loader should give."""
-    from mtp_fixtures.faults.table import FAULTS
+    """List the faults and kinds of folders that a checkpoint can have, and what a loader should say."""
+    from mtp_fixtures.faults.table import FAULTS, FOLDERS
 
     if as_json:
-        print(json.dumps([fault_fields(name, fault) for name, fault in FAULTS.items()]))
+        print(json.dumps([fault_fields(fault) for fault in (*FAULTS.values(), *FOLDERS.values())]))
         return
     from rich.table import Table
 
-    table = Table(show_lines=True)
-    for column in ("fault", "what is wrong", "what a loader should say"):
-        table.add_column(column, no_wrap=column == "fault")
-    for name, fault in FAULTS.items():
-        table.add_row(name, fault.description, fault.expected)
-    print_table(table)
+    for option, kinds in (("--fault", FAULTS), ("--folder", FOLDERS)):
+        table = Table(show_lines=True)
+        for column in (option, "what it is", "what a loader should say"):
+            table.add_column(column, no_wrap=column == option)
+        for name, kind in kinds.items():
+            table.add_row(name, kind.description, kind.expected)
+        print_table(table)
 
 
-def fault_fields(name: str, fault: Fault) -> dict[str, str]:
-    """Return what a listing in JSON has of a fault."""
-    return {"fault": name, "what": fault.description, "expected": fault.expected}
+def fault_fields(fault: Fault) -> dict[str, str]:
+    """Return what a listing in JSON has of a fault, or of a kind of folder."""
+    from mtp_fixtures.faults.table import FOLDERS
+
+    kind = "folder" if fault.name in FOLDERS else "fault"
+    return {kind: fault.name, "what": fault.description, "expected": fault.expected}

@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from mtp_checkpoint.files.index import read_checkpoint
+from mtp_checkpoint.files.checkpoint import read_checkpoint
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype(np.float64),
@@ -116,15 +116,14 @@ def read_folder(folder: Path) -> dict[str, RawTensor]:
         The tensors by key.
 
     Raises:
-        CheckpointError: Lists every contradiction between index and shards, and every unreadable shard.
+        CheckpointError: See `read_checkpoint`.
     """
     headers = read_checkpoint(folder)
     return {
-        name: RawTensor(
-            dtype, shape, partial(_mapped, headers.folder / file, shard.data_start + begin, end - begin)
-        )
-        for file, shard in headers.shards.items()
-        for name, (dtype, shape, begin, end) in shard.tensors.items()
+        name: RawTensor(dtype, shape, partial(_mapped, headers.folder / file, start + begin, end - begin))
+        for name, (dtype, shape, begin, end) in headers.tensors.items()
+        for file in (headers.shard_of[name],)
+        for start in (headers.shards[file].data_start,)
     }
 
 

@@ -21,7 +21,15 @@ app = typer.Typer(
 )
 
 
-for table in (tables.cases, tables.cases_page, tables.fields, tables.config_page, tables.api_page):
+for table in (
+    tables.cases,
+    tables.cases_page,
+    tables.fields,
+    tables.config_page,
+    tables.folders,
+    tables.folders_page,
+    tables.api_page,
+):
     app.command()(table)
 
 

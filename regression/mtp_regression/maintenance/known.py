@@ -22,10 +22,17 @@ def known_of_all(folder: Path) -> dict[str, dict[str, Any]]:
     Raises:
         FileNotFoundError: There is no file of a release.
     """
-    return {
-        release: json.loads((folder / f"{release}.json").read_text(encoding="utf-8"))
-        for release in (*RELEASES, *OTHERS)
-    }
+    return {release: known_of_one(folder, release) for release in (*RELEASES, *OTHERS)}
+
+
+def known_of_one(folder: Path, release: str) -> dict[str, Any]:
+    """Return the rows of a release, by name.
+
+    Raises:
+        FileNotFoundError: There is no file of it.
+    """
+    known: dict[str, Any] = json.loads((folder / f"{release}.json").read_text(encoding="utf-8"))
+    return known
 
 
 def known_of(

@@ -58,3 +58,23 @@ def config_page() -> None:
     from mtp_regression.maintenance.fields.page import page
 
     print(page(), end="")
+
+
+def folders(
+    text: Text = None,
+    update: Update = False,
+) -> None:
+    """Read every kind of folder with the installed release, as it is and patched, and with transformers."""
+    from mtp_regression.maintenance.folders import table
+
+    chosen = table.choose(text or ())
+    if not chosen:
+        raise typer.BadParameter(f"no kind has {' and '.join(map(repr, text or ()))} in its name")
+    raise typer.Exit(table.main(chosen, update=update))
+
+
+def folders_page() -> None:
+    """Print docs/folders.md, from what is known of the newest release."""
+    from mtp_regression.maintenance.folders.page import page
+
+    print(page(), end="")

@@ -12,7 +12,8 @@ from pathlib import Path
 from safetensors import safe_open
 
 from mtp_checkpoint import inspect
-from mtp_checkpoint.files.index import INDEX_NAME, SUFFIX, read_checkpoint
+from mtp_checkpoint.files.checkpoint import read_checkpoint
+from mtp_checkpoint.files.index import INDEX_NAME, SUFFIX
 from mtp_regression.comparison.side_files import compare_side_files, side_files
 from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.stages.case import Outcome
@@ -39,7 +40,8 @@ def files(loaded: Loaded) -> Outcome:
         *_weights(source, first),
         *_other(first, second),
     ]
-    findings += [Finding(INDEX_NAME, Verdict.WRONG, problem) for problem in inspect(first).problems]
+    report = inspect(first)
+    findings += [Finding(INDEX_NAME, Verdict.WRONG, text) for text in (*report.problems, *report.notes)]
     compared = len(side_files(source)) + len(read_checkpoint(first).shards)
     shutil.rmtree(second, ignore_errors=True)
     return Outcome(compared=compared, findings=findings)

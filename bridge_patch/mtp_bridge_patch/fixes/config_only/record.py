@@ -71,7 +71,7 @@ class ExportRecord:
         """Read what `write` stored; None if there is nothing.
 
         Raises:
-            CheckpointError: It is no such record, or (through a link) outside the folder.
+            CheckpointError: It cannot be read, or is no such record.
         """
         raw = read_json_of(folder, FILE_NAME)
         return None if raw is None else cls.from_json(raw, str(folder / FILE_NAME))
