@@ -91,7 +91,7 @@ class ExportRecord:
         Raises:
             CheckpointError: It is no such record.
         """
-        fields, problems = parse_object(text, where)
+        fields, problems = parse_object(text, where, strict=True)
         try:
             if not problems:
                 names = list(fields["float32"])

@@ -3,7 +3,8 @@
 Before 0.6.0 it tells the total size of the checkpoint that was loaded, whatever was saved. With
 ``distributed_save=True``, 0.5.x and 0.6.x make it of the files that rank 0 finds in its folder: if every rank
 saves into a folder of its own, on a disk of its own, it lacks what the others saved, also when the files are
-together again.
+together again. A checkpoint of one file is saved without an index: in a folder with those of an earlier save,
+whose index would then be read.
 """
 
 import json
@@ -15,7 +16,7 @@ from typing import Any, NamedTuple
 from mtp_bridge_patch.fix import Fix
 from mtp_bridge_patch.upstream.hooks import Save
 from mtp_checkpoint.files.headers import read_header
-from mtp_checkpoint.files.index import INDEX_NAME
+from mtp_checkpoint.files.index import INDEX_NAME, SUFFIX
 
 _logger = logging.getLogger(__name__)
 
@@ -29,12 +30,16 @@ def _save_weights(call: Save, proceed: Callable[[], Any]) -> Any:
     """Save, then complete the index; every rank calls it."""
     import torch.distributed as dist
 
+    index = Path(call.arguments["path"], INDEX_NAME)
+    earlier = _time(index)
     result = proceed()
     source: Any = getattr(getattr(call.pretrained, "state", None), "source", None)
     file_of = getattr(source, "key_to_filename_map", {})
-    folder = Path(call.arguments["path"])
+    folder = index.parent
     is_writer = not dist.is_initialized() or dist.get_rank() == 0
-    has_index = is_writer and (folder / INDEX_NAME).exists()
+    if is_writer and file_of:
+        _leave_out_earlier(index, _saved(folder, file_of), is_new=_time(index) != earlier)
+    has_index = is_writer and index.exists()
     saved = _saved(folder, file_of) if has_index else {}
     here = frozenset(saved)
     if dist.is_initialized() and call.arguments.get("distributed_save", False):
@@ -46,8 +51,32 @@ def _save_weights(call: Save, proceed: Callable[[], Any]) -> Any:
             for other in others:
                 saved = other | saved
     if has_index:
-        _complete(folder / INDEX_NAME, file_of, saved, here)
+        _complete(index, file_of, saved, here)
     return result
+
+
+def _time(file: Path) -> int | None:
+    """Return when a file was written, in nanoseconds; None if it is not there."""
+    return file.stat().st_mtime_ns if file.exists() else None
+
+
+def _leave_out_earlier(index: Path, saved: Mapping[str, _File], *, is_new: bool) -> None:
+    """Tell of shards of an earlier save and, if no index was written, write one that does not name them."""
+    others = sorted({path.name for path in index.parent.glob(f"*{SUFFIX}")} - saved.keys())
+    if others:
+        _logger.warning("%s has shards of an earlier save: %s. No index names them.", index.parent, others)
+    if not is_new and (others or index.exists()):
+        named = {key: file for file in sorted(saved) for key in saved[file].keys}
+        _write(
+            index,
+            {"metadata": {"total_size": sum(file.size for file in saved.values())}, "weight_map": named},
+        )
+
+
+def _write(index: Path, content: Any) -> None:
+    written = index.with_suffix(".written")  # other ranks may read the index by now
+    written.write_text(json.dumps(content, indent=4), encoding="utf-8")
+    written.replace(index)
 
 
 def _saved(folder: Path, file_of: Mapping[str, str]) -> dict[str, _File]:
@@ -84,14 +113,12 @@ def _complete(
             elsewhere[0],
         )
     content["weight_map"], content["metadata"]["total_size"] = named | found, size
-    written = index.with_suffix(".written")  # other ranks may read the index by now
-    written.write_text(json.dumps(content, indent=4), encoding="utf-8")
-    written.replace(index)
+    _write(index, content)
 
 
 FIX = Fix(
     id="saved-index",
-    failure="A saved index tells the checkpoint's size, and lacks what ranks save into folders of their own.",
+    failure="A saved index has another size, lacks what ranks save apart, or is that of an earlier save.",
     fixed_since=None,
     save_weights=_save_weights,
 )
