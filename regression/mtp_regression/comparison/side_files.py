@@ -66,7 +66,7 @@ def compare_side_files(source: Path, saved: Path, config: Mapping[str, Any]) -> 
     ]
     for name in expected & actual:
         if name.endswith(".json"):
-            fields, problems = parse_object(read_json(saved / name), str(saved / name))
+            fields, problems = parse_object(read_json(saved / name), str(saved / name), strict=True)
             findings += [Finding(name, Verdict.WRONG, problem) for problem in problems]
             original = config if name == CONFIG_NAME else parse_object(read_json(source / name), "")[0]
             findings += _compare_fields(name, original, fields)

@@ -14,7 +14,7 @@ from mtp_checkpoint.files.checkpoint import CheckpointHeaders, read_checkpoint
 from mtp_checkpoint.files.headers import DTYPE_BITS, ShardHeader, read_header
 from mtp_checkpoint.files.index import INDEX_NAME, Index, read_index
 from mtp_checkpoint.inspection.declaration import CONFIG_NAME, Declaration
-from mtp_regression.maintenance.fuzz.targets import Reader, ReaderError
+from mtp_regression.maintenance.fuzz.targets import OUTSIDE, Reader, ReaderError
 
 SHARD = "model.safetensors-00001-of-00001.safetensors"
 """The one file of the folder that the input gives the header of."""
@@ -84,15 +84,14 @@ def _check_index(index: Index, folder: Path) -> None:
 
 def _check_checkpoint(read: CheckpointHeaders, content: bytes, folder: Path) -> None:
     for file, header in read.shards.items():
-        _expect(file == SHARD, f"{file!r} was read")
+        _expect(file in (SHARD, OUTSIDE), f"{file!r} was read")
         _check_header(header, (folder / file).stat().st_size)
     if read.index is not None:
         _check_index(read.index, folder)
         _expect(read.index.weight_map.keys() == read.shard_of.keys(), "the index has other tensors")
     _expect(read.tensors.keys() == read.shard_of.keys() and bool(read.tensors), "not every tensor has a file")
-    _expect(
-        (read.index is None) == (content[:4] in (b"", bytes(len(content[:4])))), "the index was overlooked"
-    )
+    without = content[:4] in (b"", bytes(len(content[:4]))) or any("no weight_map" in n for n in read.notes)
+    _expect((read.index is None) == without, "the index was overlooked")
 
 
 def _check_config(declaration: Declaration | None, _content: bytes, _folder: Path) -> None:
@@ -101,6 +100,10 @@ def _check_config(declaration: Declaration | None, _content: bytes, _folder: Pat
         value = getattr(declaration, field.name)
         if field.name == "layer_types" and value is not None:
             _expect(all(type(kind) is str for kind in value), f"{field.name} is {value!r}, no names")
+            continue
+        if field.name in ("architecture", "tied"):
+            kind = str if field.name == "architecture" else bool
+            _expect(value is None or type(value) is kind, f"{field.name} is {value!r}, no {kind.__name__}")
             continue
         _expect(value is None or (type(value) is int and value >= 0), f"{field.name} is {value!r}, no size")
 

@@ -12,7 +12,7 @@ from mtp_bridge_patch.fixes.config_only.record import ExportRecord
 from mtp_checkpoint.layouts.expert_layout import ExpertLayout
 from mtp_fixtures import CheckpointSpec, preset
 from mtp_fixtures.companions.companions import CONFIG_NAME
-from mtp_fixtures.faults.table import FAULTS
+from mtp_fixtures.faults.table import FAULTS, FOLDERS
 from mtp_fixtures.faults.write import write_faulty
 from mtp_fixtures.shards.file_style import INDEX_NAME
 from mtp_regression.maintenance.fuzz.readers import SHARD
@@ -29,7 +29,7 @@ def write_seeds(folder: Path) -> None:
     }
     with tempfile.TemporaryDirectory(prefix="mtp-fuzz-") as scratch:
         for checkpoint in _checkpoints(Path(scratch)):
-            shards = [_shard(path) for path in sorted(checkpoint.glob("*.safetensors"))]
+            shards = [_shard(path) for path in sorted(checkpoint.glob("*.safetensors")) if path.is_file()]
             seeds["header"] += shards
             seeds["config"].append((checkpoint / CONFIG_NAME).read_bytes())
             if (checkpoint / INDEX_NAME).exists():
@@ -60,7 +60,7 @@ def _checkpoints(scratch: Path) -> Iterator[Path]:
     for name in PRESETS:
         CheckpointSpec(preset(name)).write(scratch / name)
         yield scratch / name
-    for name in FAULTS:
+    for name in (*FAULTS, *FOLDERS):
         yield write_faulty(CheckpointSpec(preset(_FAULTY)), name, scratch / f"fault-{name}", manifest=False)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 from mtp_checkpoint.errors import CheckpointError
 
 OUTSIDE = "outside.safetensors"
-"""A link in the folder to a sound file beside it. `PIPE` is a FIFO: reading it waits for ever."""
+"""A sound file beside the folder, and a link to it. `PIPE` is a FIFO: reading it waits for ever."""
 PIPE = "pipe.safetensors"
 
 # Measured: JSON in Python takes up to 47 bytes for each of its own, for lists in lists ("[[[[]]]],[[[[]]]]").
@@ -68,7 +68,7 @@ class _Watch:
         if not self.hooked:
             sys.addaudithook(self._audit)
             self.hooked = True
-        self.seen, self.folder = [], os.path.realpath(folder)
+        self.seen, self.folder = [], os.path.abspath(folder)  # noqa: PTH100 (links are followed)
         try:
             yield self.seen
         finally:
@@ -82,7 +82,8 @@ class _Watch:
         elif event in ("open", *_FOLDER_EVENTS) and not isinstance(arguments[0], int):
             path = os.fsdecode(arguments[0])
             flags = arguments[2] if event == "open" else 0
-            if os.path.realpath(path) != folder and not os.path.realpath(path).startswith(folder + os.sep):
+            named = os.path.abspath(path)  # noqa: PTH100 (where a link leads is its owner's affair)
+            if named != folder and not named.startswith(folder + os.sep):
                 problem = f"{event} of {path}, outside of the folder"
             elif isinstance(flags, int) and flags & _WRITING:
                 problem = f"opens {path} for writing"
