@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from saves import save_all
 
 from mtp_checkpoint.files.checkpoint import read_checkpoint
 from mtp_fixtures import Sharding
@@ -12,8 +13,6 @@ from mtp_regression.comparison.compare import compare
 from mtp_regression.comparison.tensors import read_folder
 from mtp_regression.comparison.verdicts import Finding
 from mtp_regression.plugin import OnRanks
-
-from .rank_functions.saves import save_all
 
 pytestmark = pytest.mark.megatron
 SHARDED, ONE_FILE = {"seed": 1}, {"sharding": Sharding.SINGLE}
