@@ -11,9 +11,8 @@ import torch
 Batch = dict[str, torch.Tensor]
 """Arguments of a model's `forward`, by name: `input_ids` [batch, sequence], int64, and others."""
 
-SEQUENCE = 80
-"""More than one chunk of the gated delta rule, which has 64 tokens."""
-_ROWS = 2
+_LENGTHS = 88, 72
+"""Tokens of each row: more than one chunk of the gated delta rule, which has 64; padding follows them."""
 _IMAGE, _VIDEO = (1, 4, 4), (1, 4, 6)
 """Patches of the image in the first row, and of the video in the second: in time, height and width.
 
@@ -28,7 +27,10 @@ def draw(config: Mapping[str, Any], seed: int) -> Batch:
 
 
 def text(config: Mapping[str, Any], seed: int) -> Batch:
-    """Draw tokens.
+    """Draw tokens: rows of different lengths, and behind them padding.
+
+    The padding is drawn like the tokens, so that it matters to a model that takes notice of it. Adds
+    `attention_mask`, which is 0 there and 1 elsewhere, as the `input_ids`.
 
     Args:
         config: The checkpoint's `config.json`.
@@ -38,7 +40,11 @@ def text(config: Mapping[str, Any], seed: int) -> Batch:
     seen = (f"{name}_token_id" for name in ("image", "video", "vision_start", "vision_end"))
     ordinary = min([dimensions["vocab_size"], *(config[name] for name in seen if name in config)])
     draw = torch.Generator().manual_seed(seed)
-    return {"input_ids": torch.randint(0, ordinary, (_ROWS, SEQUENCE), generator=draw)}
+    lengths, longest = torch.tensor(_LENGTHS), max(_LENGTHS)
+    return {
+        "input_ids": torch.randint(0, ordinary, (len(lengths), longest), generator=draw),
+        "attention_mask": (torch.arange(longest) < lengths[:, None]).long(),
+    }
 
 
 def images(config: Mapping[str, Any], seed: int) -> Batch:

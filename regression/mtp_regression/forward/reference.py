@@ -54,7 +54,7 @@ def reference_of(checkpoint: Path, config: Mapping[str, Any], tensors: Tensors) 
         computed = model.compute(batch)
         if best is None or computed.positions > best[1].positions:
             best = batch, computed
-        if computed.positions == batch["input_ids"].numel():
+        if computed.positions == batch["attention_mask"].sum():
             break
     assert best is not None, "at least one was drawn"
     return best
@@ -98,14 +98,15 @@ class Reference:
         modules = [*self._model.modules(), *(module for layer in self._mtp for module in layer.modules())]
         with torch.no_grad(), _margins(modules, self._text) as margins:
             found = self.logits(batch)
-        near = torch.zeros(batch["input_ids"].shape, dtype=torch.bool)
+        real = batch["attention_mask"].bool()
+        near = torch.zeros_like(real)
         for margin in margins:
-            near |= margin.view(near.shape) < _NEAR
-        return Computed(found, near.cumsum(dim=1) == 0)
+            near |= real & (margin.view(near.shape) < _NEAR)
+        return Computed(found, real & (near.cumsum(dim=1) == 0))
 
     def logits(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Compute the logits alone; a loss of them has gradients."""
-        ids = batch["input_ids"]
+        ids, real = batch["input_ids"], batch.get("attention_mask")
         given: dict[str, torch.Tensor] = dict(batch)
         if "pixel_values" in batch:
             image, video = self._seen
@@ -115,7 +116,7 @@ class Reference:
             hidden = states[-1]
             for number, layer in enumerate(self._mtp):
                 ids = torch.cat([ids[:, 1:], torch.zeros_like(ids[:, :1])], dim=1)
-                hidden = layer(self._decoder.embed_tokens(ids), hidden, positions[-1])
+                hidden = layer(self._decoder.embed_tokens(ids), hidden, positions[-1], real)
                 found[f"mtp.{number}"] = self._model.lm_head(hidden)
         return found
 
@@ -156,14 +157,22 @@ class _MtpLayer(nn.Module):
         self.fc.weight.data.copy_(weights["fc.weight"])
         self._rotary = decoder.rotary_emb
 
-    def forward(self, embedding: torch.Tensor, hidden: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        embedding: torch.Tensor,
+        hidden: torch.Tensor,
+        positions: torch.Tensor,
+        real: torch.Tensor | None,
+    ) -> torch.Tensor:
         both = torch.cat([self.pre_fc_norm_embedding(embedding), self.pre_fc_norm_hidden(hidden)], dim=-1)
         length = both.shape[1]
-        mask = torch.full((length, length), torch.finfo(torch.float32).min).triu(1)[None, None]
+        unseen = torch.ones(1, 1, length, length, dtype=torch.bool).triu(1)
+        if real is not None:
+            unseen = unseen | (real[:, None, None] == 0)
         found = self.layer(
             self.fc(both),
             position_embeddings=self._rotary(both, positions),
-            attention_mask=mask,
+            attention_mask=unseen * torch.finfo(torch.float32).min,
             position_ids=positions,
         )
         return self.norm(found[0] if isinstance(found, tuple) else found)

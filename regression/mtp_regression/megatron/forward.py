@@ -24,8 +24,8 @@ def logits(chunks: Sequence[nn.Module], batch: Mapping[str, torch.Tensor]) -> di
 
     Args:
         chunks: This rank's model chunks, in any floating dtype; computed is in float32.
-        batch: `input_ids` [batch, sequence], int64, and what else the model's `forward` takes by name, such
-            as `position_ids` or `pixel_values`.
+        batch: `input_ids` [batch, sequence], int64, `attention_mask`, and what else the model's `forward`
+            takes by name, such as `position_ids` or `pixel_values`.
 
     Returns:
         On the ranks of the pipeline's last stage "main" and, for each MTP layer, "mtp.{i}": float32, [batch,
@@ -61,7 +61,8 @@ def _run(model: nn.Module, hidden: torch.Tensor | None, batch: Mapping[str, torc
     ids = batch["input_ids"]
     # Before 0.19 Megatron-Core computes MTP's logits for their loss alone; what the labels are is no matter.
     labels = None if "input_ids" in signature(process_mtp_loss).parameters else ids
-    given: dict[str, Any] = {"position_ids": None, "attention_mask": None, "labels": labels, **batch}
+    given: dict[str, Any] = {"position_ids": None, "labels": labels, **batch}
+    given["attention_mask"] = _hidden(batch)
     if hasattr(model, "language_model"):  # vision-language: makes positions itself
         if hidden is not None:
             model.set_input_tensor([hidden])
@@ -71,6 +72,18 @@ def _run(model: nn.Module, hidden: torch.Tensor | None, batch: Mapping[str, torc
         if hidden is not None:
             model.set_input_tensor(hidden)
     return model(**given)
+
+
+def _hidden(batch: Mapping[str, torch.Tensor]) -> torch.Tensor | None:
+    """Return Megatron's mask, which is True where a token does not see another; None without padding.
+
+    As `get_ltor_masks_and_position_ids` of Megatron-LM makes it: [batch, 1, sequence, sequence].
+    """
+    if "attention_mask" not in batch:
+        return None
+    real = batch["attention_mask"].bool()
+    seen = real[:, None, None] & torch.ones(2 * real.shape[1:], dtype=torch.bool).tril()
+    return ~seen
 
 
 def _send(hidden: torch.Tensor | None, rank: int, group: Any) -> None:

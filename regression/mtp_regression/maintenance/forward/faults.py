@@ -129,12 +129,34 @@ def _query_without_norm(modules: list[nn.Module]) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _pads_attended_to(modules: list[nn.Module]) -> Iterator[None]:
+    """Let every token of a row see the padding behind it, if not the tokens."""
+    from megatron.core.transformer.enums import AttnMaskType
+
+    def given(_attention: nn.Module, inputs: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        query, key, value, mask, *others = inputs
+        if mask is None:  # of the vision tower
+            return inputs, named
+        padding = mask[:, :, -1:]  # hidden from the last as well
+        seen = (query, key, value, mask & ~padding, *others)
+        return seen, {**named, "attn_mask_type": AttnMaskType.arbitrary}
+
+    with ExitStack() as stack:
+        for module in modules:
+            if (attention := getattr(module, "core_attention", None)) is not None:
+                handle = attention.register_forward_pre_hook(given, with_kwargs=True)
+                stack.callback(handle.remove)
+        yield
+
+
 WIRINGS = {
     "MtpHalvesSwapped": _mtp_halves_swapped,
     "MtpBeforeTheFinalNorm": _mtp_before_the_final_norm,
     "MtpNotShifted": _mtp_not_shifted,
     "SharedExpertWithoutGate": _shared_expert_without_gate,
     "QueryWithoutNorm": _query_without_norm,
+    "PadsAttendedTo": _pads_attended_to,
 }
 """Wrong connections, by the adapter's name; those of MTP leave the main logits as they are."""
 
