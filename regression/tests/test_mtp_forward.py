@@ -37,7 +37,7 @@ Run = Callable[..., dict[str, dict[str, Any]]]
 
 
 @pytest.mark.megatron
-@pytest.mark.parametrize("parallel", ["pp2 Ett|ttmL", "tp2 etp2"])
+@pytest.mark.parametrize("parallel", ["pp2 Ett|ttmL", "tp2 etp2", "cp2"])
 def test_right_model_agrees_far_below_the_bound(computed: Run, parallel: str) -> None:
     record = computed("mtp_regression.adapters.megatron_bridge:PatchedMegatronBridge", parallel)["forward"]
     assert record["passed"], record["tensors"]
@@ -57,6 +57,7 @@ def test_right_model_agrees_far_below_the_bound(computed: Run, parallel: str) ->
         ("MtpBeforeTheFinalNorm", {"mtp.0"}),
         ("SharedExpertWithoutGate", {"main", "mtp.0"}),
         ("PadsAttendedTo", {"main", "mtp.0"}),
+        ("RotaryAxesSwapped", {"main", "mtp.0"}),
     ],
 )
 def test_wrong_model_is_seen_in_its_logits_alone(computed: Run, fault: str, wrong: set[str]) -> None:

@@ -19,6 +19,8 @@ _IMAGE, _VIDEO = (1, 4, 4), (1, 4, 6)
 The video has one step of time: for more, transformers 5.3 asks for as many grids.
 """
 _SEEN_AT = 10
+STARTS = "cu_seq_lens_q"
+"""Of a packed row: where each of its documents begins, and the row's length, int32."""
 
 
 def draw(config: Mapping[str, Any], seed: int) -> Batch:
@@ -45,6 +47,39 @@ def text(config: Mapping[str, Any], seed: int) -> Batch:
         "input_ids": torch.randint(0, ordinary, (len(lengths), longest), generator=draw),
         "attention_mask": (torch.arange(longest) < lengths[:, None]).long(),
     }
+
+
+def padded_before(config: Mapping[str, Any], seed: int) -> Batch:
+    """Draw as `draw` does, and move each row's padding before its tokens."""
+    batch = draw(config, seed)
+    for name in ("input_ids", "attention_mask"):
+        rows = zip(batch[name], batch["attention_mask"].sum(dim=1).tolist(), strict=True)
+        batch[name] = torch.stack([row.roll(-length) for row, length in rows])
+    return batch
+
+
+def positioned(config: Mapping[str, Any], seed: int) -> Batch:
+    """Draw as `draw` does, and positions: in time, height and width apart, each with steps of 0 to 2.
+
+    Adds `position_ids` [3, batch, sequence], int64.
+    """
+    batch = draw(config, seed)
+    steps = torch.randint(
+        0, 3, (3, *batch["input_ids"].shape), generator=torch.Generator().manual_seed(seed + 2)
+    )
+    return batch | {"position_ids": steps.cumsum(dim=-1)}
+
+
+def packed(config: Mapping[str, Any], seed: int) -> Batch:
+    """Draw as `draw` does, and put the rows into one, one document after another, without padding.
+
+    `input_ids` are [1, tokens], and instead of `attention_mask` there is `cu_seq_lens_q` [documents + 1].
+    """
+    batch = draw(config, seed)
+    real = batch.pop("attention_mask").bool()
+    ends = real.sum(dim=1).cumsum(dim=0)
+    starts = torch.cat([torch.zeros(1), ends]).int()
+    return batch | {"input_ids": batch["input_ids"][real][None], STARTS: starts}
 
 
 def images(config: Mapping[str, Any], seed: int) -> Batch:

@@ -21,7 +21,14 @@ app = typer.Typer(
 )
 
 
-for table in (tables.cases, tables.cases_page, tables.fields, tables.config_page, tables.api_page):
+for table in (
+    tables.cases,
+    tables.cases_page,
+    tables.fields,
+    tables.kinds,
+    tables.config_page,
+    tables.api_page,
+):
     app.command()(table)
 
 
@@ -54,11 +61,12 @@ def patched_grid(
 def forward(
     update: Annotated[bool, typer.Option("--update", help="Renew what is known of fields.")] = False,
 ) -> None:
-    """Compare logits with transformers': of right and wrong models, in all layouts, by all fields."""
-    from mtp_regression.maintenance.fields import table
+    """Compare logits with transformers': of right and wrong models, all layouts, batches and fields."""
+    from mtp_regression.maintenance.fields import kinds, table
     from mtp_regression.maintenance.forward.run import main
 
-    raise typer.Exit(max(main(), table.main(table.choose(()), update=update)))
+    codes = main(), kinds.main(update=update), table.main(table.choose(()), update=update)
+    raise typer.Exit(max(codes))
 
 
 @app.command()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from functools import partial
 from typing import Any
 from unittest import mock
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from mtp_regression.megatron.cpu import cuda_on_cpu
 
@@ -19,7 +21,7 @@ _CONFIG = {
     "params_dtype": torch.float32,
     "pipeline_dtype": torch.float32,
     "autocast_dtype": torch.float32,
-    "deterministic_mode": True,  # the gated delta rule and its convolution in torch, not in triton
+    "deterministic_mode": False,  # in which the gated delta rule takes no packed sequences
     "moe_permute_fusion": False,
     "apply_rope_fusion": False,
     "bias_activation_fusion": False,
@@ -106,9 +108,13 @@ def _without_kernels(modules: Iterable[nn.Module]) -> Iterator[None]:
     core = "megatron.core."
     dispatcher = importlib.import_module(core + "transformer.moe.token_dispatcher")
     delta = importlib.import_module(core + "ssm.gated_delta_net")
-    delta = getattr(delta, "common", delta)  # a module of its own since Megatron-Core 0.19
+    common = getattr(delta, "common", delta)  # modules of their own since Megatron-Core 0.19
+    rule = partial(_gated_delta_rule, common.torch_chunk_gated_delta_rule)
     replaced = [
-        (delta, "l2norm", _l2norm),
+        (common, "l2norm", _l2norm),
+        (delta, "chunk_gated_delta_rule", rule),
+        (delta, "causal_conv1d_fn", None),  # which is then done by torch
+        (getattr(delta, "gdn", delta), "causal_conv1d", _causal_conv1d),
         (importlib.import_module(core + "transformer.moe.moe_utils"), "te_general_gemm", None),
         (dispatcher, "maybe_move_tensor_to_cpu", _as_the_dispatcher_wants),
         (dispatcher.MoEAlltoAllTokenDispatcher, "cuda_dtoh_stream", _Nothing()),
@@ -119,9 +125,7 @@ def _without_kernels(modules: Iterable[nn.Module]) -> Iterator[None]:
         ),
     ]
     replaced += [
-        (module, "gated_delta_rule", delta.torch_chunk_gated_delta_rule)
-        for module in modules
-        if hasattr(module, "gated_delta_rule")
+        (module, "gated_delta_rule", rule) for module in modules if hasattr(module, "gated_delta_rule")
     ]
     with ExitStack() as stack:
         for owner, name, value in replaced:
@@ -133,6 +137,53 @@ def _without_kernels(modules: Iterable[nn.Module]) -> Iterator[None]:
 def _l2norm(values: torch.Tensor, dim: int = -1, eps: float = 1e-6) -> torch.Tensor:
     """Divide by the root of the sum of squares, as `fla.modules.l2norm` does."""
     return values * torch.rsqrt(values.square().sum(dim, keepdim=True) + eps)
+
+
+def _causal_conv1d(
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    activation: str | None = None,
+    cu_seqlens: torch.Tensor | None = None,
+    **_unused: object,
+) -> tuple[torch.Tensor, None]:
+    """Convolve each channel with what came before, as `fla.modules.convolution.causal_conv1d` does.
+
+    Args:
+        x: [batch, sequence, channels].
+        weight: [channels, width].
+        bias: [channels].
+        activation: "silu", "swish" (the same), or None.
+        cu_seqlens: Where each of the sequences begins that lie one after another in x, and its length.
+
+    Returns:
+        Of the shape of x; and no state.
+    """
+    width, parts = weight.shape[1], []
+    for part in _sequences(x, cu_seqlens):
+        before = functional.pad(part.transpose(1, 2), (width - 1, 0))
+        parts.append(functional.conv1d(before, weight[:, None], bias, groups=len(weight)).transpose(1, 2))
+    found = torch.cat(parts, dim=1)
+    return (found if activation is None else functional.silu(found)), None
+
+
+def _gated_delta_rule(
+    rule: Callable[..., tuple[torch.Tensor, Any]],
+    *inputs: torch.Tensor,
+    g: torch.Tensor,
+    beta: torch.Tensor,
+    cu_seqlens: torch.Tensor | None = None,
+    **options: Any,
+) -> tuple[torch.Tensor, None]:
+    """Apply Megatron-Core's rule in torch to each of the sequences that lie one after another."""
+    cut = zip(*(_sequences(tensor, cu_seqlens) for tensor in (*inputs, g, beta)), strict=True)
+    found = [rule(*parts, g=part_g, beta=part_beta, **options)[0] for *parts, part_g, part_beta in cut]
+    return torch.cat(found, dim=1), None
+
+
+def _sequences(tensor: torch.Tensor, cu_seqlens: torch.Tensor | None) -> Sequence[torch.Tensor]:
+    """Cut [batch, sequence, ...] apart where sequences begin."""
+    return [tensor] if cu_seqlens is None else tensor.split(cu_seqlens.diff().tolist(), dim=1)
 
 
 def _as_the_dispatcher_wants(tensor: Any, as_numpy: bool = False, record_stream: bool = False) -> Any:

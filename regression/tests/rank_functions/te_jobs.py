@@ -3,7 +3,7 @@
 import torch
 import torch.distributed as dist
 
-from mtp_regression.megatron import te_linear
+from mtp_regression.megatron import te_attention, te_linear
 from mtp_regression.ranks.world import World
 
 
@@ -33,6 +33,17 @@ def expected() -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:
     first, gamma, second = (torch.randn(*shape, generator=draw) for shape in ((12, 8), (8,), (8, 12)))
     scaled = torch.nn.functional.rms_norm(inputs, (8,), gamma, eps=1e-6)
     return torch.tanh(scaled @ first.t()) @ second.t(), (inputs, first, gamma, second)
+
+
+def attention_over_ranks(world: World) -> float:
+    """Attend, causally, to a sequence that the ranks share; return how far from attention on one rank."""
+    whole = [torch.randn(12, 2, heads, 8, generator=torch.Generator().manual_seed(heads)) for heads in (4, 2)]
+    tensors = [whole[0], whole[1], whole[1].flip(0)]
+    own = te_attention.own_positions(12, world.rank, world.size)
+    expected_of_all = te_attention.DotProductAttention(4, 8)(*tensors)
+    attention = te_attention.DotProductAttention(4, 8, cp_group=dist.group.WORLD)
+    found = attention(*(tensor[own] for tensor in tensors))
+    return float((found - expected_of_all[own]).abs().max())
 
 
 def gradient_between_ranks(world: World) -> str:
