@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ _CONFIG = {
     "params_dtype": torch.float32,
     "pipeline_dtype": torch.float32,
     "autocast_dtype": torch.float32,
-    "deterministic_mode": False,  # in which the gated delta rule takes no packed sequences
+    "deterministic_mode": True,  # the gated delta rule and its convolution in torch, not in triton
     "moe_permute_fusion": False,
     "apply_rope_fusion": False,
     "bias_activation_fusion": False,
@@ -33,31 +33,36 @@ _CONFIG = {
 
 
 @contextmanager
-def computing_on_cpu(chunks: Iterable[nn.Module]) -> Iterator[None]:
+def computing_on_cpu(chunks: Iterable[nn.Module], *, packed: bool = False) -> Iterator[None]:
     """Let model chunks compute in float32, inside a `with` block; their parameters are as before at its end.
 
     Answers what Megatron asks of CUDA while it computes, and does without its kernels. BF16 parameters have
     the same values in float32.
+
+    Args:
+        chunks: The model chunks.
+        packed: Whether rows are packed, which the gated delta rule takes on its way through kernels alone.
     """
+    config = {**_CONFIG, "deterministic_mode": not packed}
     modules = list({id(module): module for chunk in chunks for module in chunk.modules()}.values())
     with ExitStack() as stack:
         stack.enter_context(cuda_on_cpu())
         stack.enter_context(_streams())
         stack.enter_context(_without_kernels(modules))
-        stack.enter_context(_in_float32(modules))
+        stack.enter_context(_in_float32(modules, config))
         stack.enter_context(torch.compiler.set_stance("force_eager"))
         yield
 
 
 @contextmanager
-def _in_float32(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Give modules float32 parameters and buffers with the same values, and the mode of evaluation."""
+def _in_float32(modules: Iterable[nn.Module], values: Mapping[str, object]) -> Iterator[None]:
+    """Give modules float32 parameters and buffers, a configuration's values, and the mode of evaluation."""
     held: list[tuple[torch.Tensor, torch.Tensor]] = []
     training = [(module, module.training) for module in modules]
     configs = {id(module.config): module.config for module in modules if hasattr(module, "config")}
     with ExitStack() as stack:
         for config in configs.values():
-            for name, value in _CONFIG.items():
+            for name, value in values.items():
                 if hasattr(config, name):
                     stack.enter_context(mock.patch.object(config, name, value))
         try:
@@ -110,10 +115,8 @@ def _without_kernels(modules: Iterable[nn.Module]) -> Iterator[None]:
     delta = importlib.import_module(core + "ssm.gated_delta_net")
     common = getattr(delta, "common", delta)  # modules of their own since Megatron-Core 0.19
     rule = partial(_gated_delta_rule, common.torch_chunk_gated_delta_rule)
-    replaced = [
+    replaced: list[tuple[Any, str, Any]] = [
         (common, "l2norm", _l2norm),
-        (delta, "chunk_gated_delta_rule", rule),
-        (delta, "causal_conv1d_fn", None),  # which is then done by torch
         (getattr(delta, "gdn", delta), "causal_conv1d", _causal_conv1d),
         (importlib.import_module(core + "transformer.moe.moe_utils"), "te_general_gemm", None),
         (dispatcher, "maybe_move_tensor_to_cpu", _as_the_dispatcher_wants),

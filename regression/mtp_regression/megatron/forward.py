@@ -37,7 +37,8 @@ def logits(chunks: Sequence[nn.Module], batch: Mapping[str, torch.Tensor]) -> di
         sequence, vocabulary], of all tensor-parallel and context-parallel ranks. On other ranks nothing.
     """
     heads = [head for chunk in chunks if (head := _output_layer(chunk)) is not None]
-    with torch.no_grad(), computing_on_cpu(chunks), _outputs(heads) as found:
+    computing = computing_on_cpu(chunks, packed=_STARTS in batch)
+    with torch.no_grad(), computing, _outputs(heads) as found:
         _through_pipeline([_unwrapped(chunk) for chunk in chunks], batch)
     if not found:
         return {}
