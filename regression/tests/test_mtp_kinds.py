@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import te_jobs
 import torch
 
 from mtp_bridge_patch.releases import ENVIRONMENTS, is_at_least
@@ -13,7 +14,7 @@ from mtp_regression.forward.batches import draw, packed, padded_before, position
 from mtp_regression.maintenance.fields import kinds
 from mtp_regression.maintenance.fields.changes import MODELS
 from mtp_regression.maintenance.fields.measure import measure
-from mtp_regression.megatron.te_attention import own_positions
+from mtp_regression.megatron.te_attention import own_of_packed, own_positions
 from mtp_regression.plugin import OnRanks
 
 CONFIG = {"vocab_size": 1000}
@@ -46,6 +47,7 @@ def test_packed_row_is_the_rows_without_their_padding() -> None:
 def test_context_parallel_ranks_have_chunks_from_both_ends() -> None:
     assert own_positions(8, 0, 2).tolist() == [0, 1, 6, 7]
     assert own_positions(8, 1, 2).tolist() == [2, 3, 4, 5]
+    assert own_of_packed(torch.tensor([0, 8, 12]), 1, 2).tolist() == [2, 3, 4, 5, 9, 10]
     with pytest.raises(ValueError, match="6 tokens cannot be cut into 4 chunks"):
         own_positions(6, 0, 2)
 
@@ -82,14 +84,16 @@ def test_wrong_models_differ(on_ranks: OnRanks, tmp_path: Path, model: str, kind
 
 @pytest.mark.megatron
 @pytest.mark.ranks(2)
+@pytest.mark.parametrize("kind", ["cp2", "packed, cp2"])
 @pytest.mark.parametrize("model", [SEEING, TEXT])
-def test_rank_with_another_ranks_chunks_differs(on_ranks: OnRanks, tmp_path: Path, model: str) -> None:
-    found = cells(on_ranks, tmp_path, model, "cp2", "ChunksOfTheNextRank")
-    assert found == 2 * [("agrees", "differs")]
+def test_wrong_context_parallel_models_differ(
+    on_ranks: OnRanks, tmp_path: Path, model: str, kind: str
+) -> None:
+    faults = kinds.KINDS[kind].faults
+    assert cells(on_ranks, tmp_path, model, kind, *faults) == 2 * [("agrees", *(len(faults) * ["differs"]))]
 
 
 @pytest.mark.megatron
-@pytest.mark.ranks(2)
-def test_what_cannot_be_computed_over_ranks_is_told(on_ranks: OnRanks, tmp_path: Path) -> None:
-    for [cell] in cells(on_ranks, tmp_path, TEXT, "packed, cp2"):
-        assert cell.startswith("refuses: NotImplementedError: no forward pass over 2 context-parallel ranks:")
+def test_what_cannot_be_computed_over_ranks_is_told(on_ranks: OnRanks) -> None:
+    [message] = on_ranks(te_jobs.refusal_of_an_older_model)
+    assert message.startswith("no forward pass over 2 context-parallel ranks: before Megatron-Bridge 0.6 the")

@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -14,6 +15,7 @@ from torch import nn
 from torch.nn import functional
 
 from mtp_regression.megatron.cpu import cuda_on_cpu
+from mtp_regression.megatron.te_attention import own_of_packed
 
 _CONFIG = {
     "bf16": False,
@@ -119,6 +121,8 @@ def _without_kernels(modules: Iterable[nn.Module]) -> Iterator[None]:
         (common, "l2norm", _l2norm),
         (getattr(delta, "gdn", delta), "causal_conv1d", _causal_conv1d),
         (importlib.import_module(core + "transformer.moe.moe_utils"), "te_general_gemm", None),
+        # Of the package `transformer_engine_torch`; Megatron-Core imports it there if it is installed.
+        (importlib.import_module(core + "utils"), "tex", SimpleNamespace(thd_get_partitioned_indices=_own)),
         (dispatcher, "maybe_move_tensor_to_cpu", _as_the_dispatcher_wants),
         (dispatcher.MoEAlltoAllTokenDispatcher, "cuda_dtoh_stream", _Nothing()),
         (
@@ -187,6 +191,11 @@ def _gated_delta_rule(
 def _sequences(tensor: torch.Tensor, cu_seqlens: torch.Tensor | None) -> Sequence[torch.Tensor]:
     """Cut [batch, sequence, ...] apart where sequences begin."""
     return [tensor] if cu_seqlens is None else tensor.split(cu_seqlens.diff().tolist(), dim=1)
+
+
+def _own(starts: torch.Tensor, _tokens: int, ranks: int, rank: int) -> torch.Tensor:
+    """Return which tokens of a packed row a rank has, as TransformerEngine's function of that name does."""
+    return own_of_packed(starts, rank, ranks)
 
 
 def _as_the_dispatcher_wants(tensor: Any, as_numpy: bool = False, record_stream: bool = False) -> Any:

@@ -19,7 +19,7 @@ from megatron.core.transformer.multi_token_prediction import process_mtp_loss
 from torch import nn
 
 from mtp_regression.megatron.computing import computing_on_cpu
-from mtp_regression.megatron.te_attention import own_positions
+from mtp_regression.megatron.te_attention import own_of_packed, own_positions
 
 _STARTS = "cu_seq_lens_q"
 """What a packed row has beside its tokens; see `adapters.protocol.MayHave.logits`."""
@@ -42,7 +42,8 @@ def logits(chunks: Sequence[nn.Module], batch: Mapping[str, torch.Tensor]) -> di
         _through_pipeline([_unwrapped(chunk) for chunk in chunks], batch)
     if not found:
         return {}
-    *mtp, main = (_whole(output).transpose(0, 1).contiguous() for output in found)
+    starts = batch.get(_STARTS)
+    *mtp, main = (_whole(output, starts).transpose(0, 1).contiguous() for output in found)
     return {"main": main} | {f"mtp.{number}": output for number, output in enumerate(mtp)}
 
 
@@ -78,9 +79,9 @@ def _arguments(model: nn.Module, batch: Mapping[str, torch.Tensor]) -> dict[str,
     """Return what Megatron's `forward` takes.
 
     Raises:
-        NotImplementedError: The model, or the stand-in for TransformerEngine, has no such forward pass.
+        NotImplementedError: The model has no such forward pass; the message says why.
     """
-    _refuse_unknown(model, batch)
+    _refuse_unknown(model)
     given: dict[str, Any] = {"position_ids": None, "attention_mask": None, **batch}
     starts = given.pop(_STARTS, None)
     if "attention_mask" in batch:
@@ -94,25 +95,18 @@ def _arguments(model: nn.Module, batch: Mapping[str, torch.Tensor]) -> dict[str,
         if given["position_ids"] is None:
             given["position_ids"] = torch.arange(ids.shape[1]).expand_as(ids).contiguous()
         for name in ("input_ids", "position_ids", "labels"):
-            given[name] = _own_part(given[name])
+            given[name] = _own_part(given[name], starts)
     return given
 
 
-def _refuse_unknown(model: nn.Module, batch: Mapping[str, torch.Tensor]) -> None:
+def _refuse_unknown(model: nn.Module) -> None:
     """Refuse what cannot be computed over context-parallel ranks."""
     ranks = parallel_state.get_context_parallel_world_size()
-    if ranks == 1:
-        return
-    problem = ""
-    if _STARTS in batch:
-        problem = "the stand-in for TransformerEngine does not cut packed rows (thd_get_partitioned_indices)"
-    elif _is_before_0_6(model) and getattr(model.language_model, "mtp_process", False):
-        problem = (
-            "before Megatron-Bridge 0.6 the vision-language model gives MTP all ranks' tokens and one rank's "
-            "hidden states"
+    if ranks > 1 and _is_before_0_6(model):
+        raise NotImplementedError(
+            f"no forward pass over {ranks} context-parallel ranks: before Megatron-Bridge 0.6 the "
+            "vision-language model cuts neither MTP's tokens nor a packed row's images"
         )
-    if problem:
-        raise NotImplementedError(f"no forward pass over {ranks} context-parallel ranks: {problem}")
 
 
 def _hidden(real: torch.Tensor) -> torch.Tensor:
@@ -149,12 +143,16 @@ def _is_before_0_6(model: nn.Module) -> bool:
     return _sees(model) and not hasattr(module, "_split_if_full_sequence")
 
 
-def _own_part(tensor: torch.Tensor | None) -> torch.Tensor | None:
-    """Return what this context-parallel rank has of [batch, sequence]."""
+def _own_part(tensor: torch.Tensor | None, starts: torch.Tensor | None) -> torch.Tensor | None:
+    """Return what this context-parallel rank has of [batch, sequence], which may be packed."""
     group = parallel_state.get_context_parallel_group()
     if tensor is None or group.size() == 1:
         return tensor
-    return tensor[:, own_positions(tensor.shape[1], group.rank(), group.size())]
+    return tensor[:, _own(tensor.shape[1], starts, group.rank(), group.size())]
+
+
+def _own(length: int, starts: torch.Tensor | None, rank: int, ranks: int) -> torch.Tensor:
+    return own_positions(length, rank, ranks) if starts is None else own_of_packed(starts, rank, ranks)
 
 
 def _send(hidden: torch.Tensor | None, rank: int, group: Any) -> None:
@@ -184,15 +182,15 @@ def _output_layer(chunk: nn.Module) -> nn.Module | None:
     return language.output_layer if getattr(language, "post_process", False) else None
 
 
-def _whole(part: torch.Tensor) -> torch.Tensor:
+def _whole(part: torch.Tensor, starts: torch.Tensor | None) -> torch.Tensor:
     """Put the parts of [sequence, batch, vocabulary] that the ranks have together."""
     part = torch.cat(_of_all(part, parallel_state.get_tensor_model_parallel_group()), dim=-1)
     group = parallel_state.get_context_parallel_group()
-    ranks = range(group.size())
-    if len(ranks) == 1:
+    ranks = group.size()
+    if ranks == 1:
         return part
     parts = torch.cat(_of_all(part, group))
-    return parts[torch.cat([own_positions(len(parts), rank, len(ranks)) for rank in ranks]).argsort()]
+    return parts[torch.cat([_own(len(parts), starts, rank, ranks) for rank in range(ranks)]).argsort()]
 
 
 def _of_all(part: torch.Tensor, group: Any) -> list[torch.Tensor]:

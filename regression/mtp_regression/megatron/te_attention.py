@@ -20,7 +20,7 @@ class DotProductAttention(Empty):
 
     Knows grouped queries, causal masks, padding, packed sequences, arbitrary masks, and causal masks over
     context-parallel ranks; raises RuntimeError for what it does not know: windows, other kinds of softmax,
-    other masks over context-parallel ranks, and packed sequences there.
+    other masks over context-parallel ranks.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class DotProductAttention(Empty):
             core_attention_bias: [batch or 1, heads or 1, queries, keys], added to the scaled scores.
             cu_seqlens_q: Of "thd": where each sequence begins, and the number of tokens.
 
-        Context-parallel ranks have their `own_positions` of the sequence each.
+        Context-parallel ranks have their `own_positions` each, of every sequence.
 
         Returns:
             As the query, with the heads side by side in the last dimension.
@@ -81,21 +81,27 @@ class DotProductAttention(Empty):
         if qkv_format == "thd":
             if cu_seqlens_q is None:
                 raise RuntimeError("packed sequences need cu_seqlens_q")
+            bounds = [bound // self._ranks for bound in cu_seqlens_q.tolist()]
             parts = [
-                self._attend(*sequence, causal=kind in _CAUSAL)
-                for sequence in _sequences(cu_seqlens_q.tolist(), query, key, value)
+                self._attend_over_ranks(*one, kind=kind) for one in _sequences(bounds, query, key, value)
             ]
             return torch.cat([part[0].transpose(0, 1) for part in parts]).flatten(1)
         order = heads_first[qkv_format]
         mask = attention_mask if kind in ("padding", "padding_causal", "arbitrary") else None
         moved = [tensor.permute(order) for tensor in (query, key, value)]
-        causal = kind in _CAUSAL
-        if self._ranks > 1:
-            moved[1:] = (_of_all_ranks(tensor, self.cp_group) for tensor in moved[1:])
-            mask, causal = _later(moved[0].shape[2], self.cp_group), False
-        attended = self._attend(*moved, mask=mask, bias=core_attention_bias, causal=causal)
+        attended = self._attend_over_ranks(*moved, kind=kind, mask=mask, bias=core_attention_bias)
         back = (2, 0, 1, 3) if qkv_format == "sbhd" else (0, 2, 1, 3)
         return attended.permute(back).flatten(2).contiguous()
+
+    def _attend_over_ranks(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, *, kind: str, **others: Any
+    ) -> torch.Tensor:
+        """Attend to the keys of all context-parallel ranks."""
+        if self._ranks == 1:
+            return self._attend(query, key, value, causal=kind in _CAUSAL, **others)
+        key, value = (_of_all_ranks(tensor, self.cp_group) for tensor in (key, value))
+        others["mask"] = _later(query.shape[2], self.cp_group)
+        return self._attend(query, key, value, causal=False, **others)
 
     def _attend(
         self,
@@ -128,17 +134,17 @@ class DotProductAttention(Empty):
         return 1 if self.cp_group is None else self.cp_group.size()
 
     def _refuse_unknown(self, kind: str, qkv_format: str) -> None:
+        over_ranks = "padding_causal" if qkv_format == "thd" else "causal"
         known = (
             kind in _KNOWN_MASKS
             and self.softmax_type == "vanilla"
             and self.window_size in (None, (-1, -1), (-1, 0))
-            and (self._ranks == 1 or (kind == "causal" and qkv_format != "thd"))
+            and (self._ranks == 1 or kind == over_ranks)
         )
         if not known:
             raise RuntimeError(
                 f"the stand-in for TransformerEngine does not compute this attention: mask {kind}, softmax "
-                f"{self.softmax_type}, window {self.window_size}, format {qkv_format}, {self._ranks} "
-                "context-parallel ranks"
+                f"{self.softmax_type}, window {self.window_size}, {self._ranks} context-parallel ranks"
             )
 
 
@@ -160,6 +166,18 @@ def own_positions(length: int, rank: int, ranks: int) -> torch.Tensor:
         raise ValueError(f"{length} tokens cannot be cut into {2 * ranks} chunks, 2 a context-parallel rank")
     chunks = torch.arange(length).chunk(2 * ranks)
     return torch.cat([chunks[rank], chunks[2 * ranks - 1 - rank]])
+
+
+def own_of_packed(starts: torch.Tensor, rank: int, ranks: int) -> torch.Tensor:
+    """Return which positions of a packed row a context-parallel rank has: `own_positions` of each document.
+
+    Args:
+        starts: Where each document begins, and the row's length.
+        rank: From 0.
+        ranks: Number of context-parallel ranks.
+    """
+    documents = pairwise(starts.tolist())
+    return torch.cat([start + own_positions(end - start, rank, ranks) for start, end in documents])
 
 
 def _later(own: int, group: Any) -> torch.Tensor:

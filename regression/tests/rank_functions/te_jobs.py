@@ -1,5 +1,7 @@
 """Functions that test_te_computing has run on ranks."""
 
+from unittest import mock
+
 import torch
 import torch.distributed as dist
 
@@ -43,7 +45,13 @@ def attention_over_ranks(world: World) -> float:
     expected_of_all = te_attention.DotProductAttention(4, 8)(*tensors)
     attention = te_attention.DotProductAttention(4, 8, cp_group=dist.group.WORLD)
     found = attention(*(tensor[own] for tensor in tensors))
-    return float((found - expected_of_all[own]).abs().max())
+    apart = float((found - expected_of_all[own]).abs().max())
+    starts, packed = torch.tensor([0, 8, 12]), [tensor[:, 0] for tensor in tensors]
+    of_packed = {"qkv_format": "thd", "cu_seqlens_q": starts, "attn_mask_type": "padding_causal"}
+    own = te_attention.own_of_packed(starts, world.rank, world.size)
+    expected_of_all = te_attention.DotProductAttention(4, 8)(*packed, **of_packed)
+    found = attention(*(tensor[own] for tensor in packed), **of_packed)
+    return max(apart, float((found - expected_of_all[own]).abs().max()))
 
 
 def gradient_between_ranks(world: World) -> str:
@@ -53,4 +61,20 @@ def gradient_between_ranks(world: World) -> str:
         linear(torch.ones(1, 1, 2, requires_grad=True))
     except RuntimeError as error:
         return str(error)
+    return ""
+
+
+def refusal_of_an_older_model(_world: World) -> str:
+    """Have a vision-language model without what 0.6 brought compute over two ranks; return the error."""
+    import mtp_regression.adapters.megatron_bridge  # noqa: F401 - before Megatron-Core
+    from mtp_regression.megatron import forward
+
+    model = torch.nn.Module()
+    model.language_model = torch.nn.Module()
+    size = "get_context_parallel_world_size"
+    with mock.patch.object(forward.parallel_state, size, return_value=2):
+        try:
+            forward._arguments(model, {"input_ids": torch.zeros(1, 8)})
+        except NotImplementedError as error:
+            return str(error)
     return ""

@@ -74,7 +74,12 @@ KINDS: Mapping[str, Kind] = {
     "cp2 ep2": Kind(
         draw, "as `cp2`, with expert parallelism on the same ranks", _CP2_EP2, ("ChunksOfTheNextRank",), _MOE
     ),
-    "packed, cp2": Kind(packed, "as `packed`, on two context-parallel ranks", _CP2),
+    "packed, cp2": Kind(
+        packed,
+        "as `packed`, on two context-parallel ranks, with chunks of each document",
+        _CP2,
+        ("DocumentsAttendedTo", "StateCarriedOver", "ChunksOfTheNextRank"),
+    ),
 }
 _TELLING = "packed", "context parallel", "context-parallel"
 """Words of an error that tells what it refuses."""
