@@ -21,6 +21,7 @@ def test_gpu_is_answered_by_the_cpu() -> None:
             torch.ones(2).to("cuda"),
             torch.ones(2).to(device="cuda:0", dtype=torch.bfloat16),
             torch.ones(2).to(torch.device("cuda")),
+            torch.tensor([1, 2], pin_memory=True),
         ]
         assert {tensor.device.type for tensor in tensors} == {"cpu"}
         assert tensors[5].dtype == torch.bfloat16

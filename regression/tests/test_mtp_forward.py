@@ -37,13 +37,13 @@ Run = Callable[..., dict[str, dict[str, Any]]]
 
 
 @pytest.mark.megatron
-@pytest.mark.parametrize("parallel", ["pp2 Ett|ttmL", "tp2 etp2"])
+@pytest.mark.parametrize("parallel", ["pp2 Ett|ttmL", "tp2 etp2", "cp2"])
 def test_right_model_agrees_far_below_the_bound(computed: Run, parallel: str) -> None:
     record = computed("mtp_regression.adapters.megatron_bridge:PatchedMegatronBridge", parallel)["forward"]
     assert record["passed"], record["tensors"]
     assert set(record["agreement"]) == {"main", "mtp.0"}
     assert 0 < max(record["agreement"].values()) < BOUND / 10
-    assert record["compared"] >= 2 * 2 * 80
+    assert record["compared"] >= 2 * (88 + 72)
 
 
 @pytest.mark.megatron
@@ -56,6 +56,8 @@ def test_right_model_agrees_far_below_the_bound(computed: Run, parallel: str) ->
         ("MtpHalvesSwapped", {"mtp.0"}),
         ("MtpBeforeTheFinalNorm", {"mtp.0"}),
         ("SharedExpertWithoutGate", {"main", "mtp.0"}),
+        ("PadsAttendedTo", {"main", "mtp.0"}),
+        ("RotaryAxesSwapped", {"main", "mtp.0"}),
     ],
 )
 def test_wrong_model_is_seen_in_its_logits_alone(computed: Run, fault: str, wrong: set[str]) -> None:
@@ -156,5 +158,12 @@ def test_batches_differ_by_seed_and_have_what_the_model_sees() -> None:
     assert one["pixel_values_videos"].shape == (24, 3 * 2 * 4 * 4)
     assert one["image_grid_thw"].tolist() == [[1, 4, 4]]
     assert one["video_grid_thw"].tolist() == [[1, 4, 6]]
-    assert set(text(config, 0)) == {"input_ids"}
+    assert set(text(config, 0)) == {"input_ids", "attention_mask"}
     assert text(config, 0)["input_ids"].max() < 96
+
+
+def test_rows_have_different_lengths_and_padding_that_is_drawn() -> None:
+    batch = text({"vocab_size": 100}, 0)
+    assert batch["attention_mask"].sum(dim=1).tolist() == [88, 72]
+    assert batch["attention_mask"][1].tolist() == 72 * [1] + 16 * [0]
+    assert len(batch["input_ids"][1, 72:].unique()) > 4

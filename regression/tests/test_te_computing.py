@@ -148,6 +148,11 @@ def test_tensor_parallel_modules_together_are_the_whole_ones(
 
 
 @pytest.mark.ranks(2)
+def test_context_parallel_ranks_together_attend_as_one(on_ranks: OnRanks) -> None:
+    assert max(on_ranks(te_jobs.attention_over_ranks)) < 1e-5
+
+
+@pytest.mark.ranks(2)
 def test_gradient_between_ranks_is_refused(on_ranks: OnRanks) -> None:
     for error in on_ranks(te_jobs.gradient_between_ranks):
         assert "sends no gradients between ranks" in error

@@ -110,13 +110,17 @@ class MayHave(Protocol):
 
         Args:
             batch: Arguments of the model's `forward` by name, `torch.Tensor`s that transformers names alike:
-                `input_ids` [batch, sequence], int64; for models that see also `pixel_values` and
-                `image_grid_thw`.
+                `input_ids` [batch, sequence], int64; `attention_mask`, the same, 0 for the padding behind a
+                row and 1 elsewhere; for models that see also `pixel_values` and `image_grid_thw`, and those
+                of videos. A check may give `position_ids` [3, batch, sequence] as well, or, instead of
+                `attention_mask`, `cu_seq_lens_q`: `input_ids` is then one row of documents one after another,
+                and this where each begins, and the row's length.
 
         Returns:
             "main", and "mtp.{i}" for each MTP layer, from 0: float32 [batch, sequence, vocabulary], with the
             vocabulary of all tensor-parallel ranks. On ranks that have none, such as those of other pipeline
             stages, nothing. The first MTP layer takes the token after each position, and 0 after the last.
+            What is given for padding is not looked at.
         """
 
     def save_megatron(self, folder: Path) -> None:

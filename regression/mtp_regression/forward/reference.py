@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import importlib
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -18,26 +18,35 @@ from mtp_checkpoint.layouts.keys import MTP_PREFIX, parse
 from mtp_checkpoint.messages import listed
 from mtp_regression.comparison.other_checkpoint import in_other_mtp_layout
 from mtp_regression.comparison.tensors import Tensors
+from mtp_regression.forward import hooks
 from mtp_regression.forward.agreement import Computed
-from mtp_regression.forward.batches import Batch, draw
+from mtp_regression.forward.batches import STARTS, Batch, draw
 from mtp_regression.forward.dequantized import QUANTIZATION, dequantized, write_dequantized
 
 _EAGER = "eager"
 
 
+_SEEN = ("pixel_values", "image_grid_thw"), ("pixel_values_videos", "video_grid_thw")
+"""Arguments that have images, and videos."""
 _TRIES = 8
 """Batches that are drawn until one has no near tie."""
 _NEAR = 1e-4
 """Of the spread of a router's scores: what float32 may decide either way, with room."""
 
 
-def reference_of(checkpoint: Path, config: Mapping[str, Any], tensors: Tensors) -> tuple[Batch, Computed]:
+def reference_of(
+    checkpoint: Path,
+    config: Mapping[str, Any],
+    tensors: Tensors,
+    draw: Callable[[Mapping[str, Any], int], Batch] = draw,
+) -> tuple[Batch, Computed]:
     """Draw a batch that suits a checkpoint, and compute it.
 
     Args:
         checkpoint: The checkpoint's folder.
         config: Its `config.json`.
         tensors: Its tensors, of which those of MTP are read.
+        draw: One of `batches`' functions.
 
     Returns:
         Of some batches, with images if the model sees, the one in which the most positions are decided.
@@ -54,7 +63,7 @@ def reference_of(checkpoint: Path, config: Mapping[str, Any], tensors: Tensors) 
         computed = model.compute(batch)
         if best is None or computed.positions > best[1].positions:
             best = batch, computed
-        if computed.positions == batch["input_ids"].numel():
+        if computed.positions == _real(batch).sum():
             break
     assert best is not None, "at least one was drawn"
     return best
@@ -94,30 +103,48 @@ class Reference:
         self._mtp = [*_mtp_layers(self._decoder, self._text, tensors)]
 
     def compute(self, batch: Batch) -> Computed:
-        """Compute the logits of a batch, "main" and "mtp.{i}" for each MTP layer, in eval mode."""
+        """Compute the logits of a batch, "main" and "mtp.{i}" for each MTP layer, in eval mode.
+
+        Each document of a packed row is computed by itself.
+        """
+        if STARTS in batch:
+            parts = [self.compute(document) for document in self._documents(batch)]
+            names = parts[0].logits
+            logits = {name: torch.cat([part.logits[name] for part in parts], dim=1) for name in names}
+            return Computed(logits, torch.cat([part.decided for part in parts], dim=1))
         modules = [*self._model.modules(), *(module for layer in self._mtp for module in layer.modules())]
-        with torch.no_grad(), _margins(modules, self._text) as margins:
+        with torch.no_grad(), hooks.margins(modules, self._text) as margins:
             found = self.logits(batch)
-        near = torch.zeros(batch["input_ids"].shape, dtype=torch.bool)
+        real = _real(batch)
+        near = torch.zeros_like(real)
         for margin in margins:
-            near |= margin.view(near.shape) < _NEAR
-        return Computed(found, near.cumsum(dim=1) == 0)
+            near |= real & (margin.view(near.shape) < _NEAR)
+        return Computed(found, real & (near.cumsum(dim=1) == 0))
 
     def logits(self, batch: Batch) -> dict[str, torch.Tensor]:
         """Compute the logits alone; a loss of them has gradients."""
-        ids = batch["input_ids"]
+        ids, real = batch["input_ids"], batch.get("attention_mask")
         given: dict[str, torch.Tensor] = dict(batch)
-        if "pixel_values" in batch:
+        if any(name in batch for name, _ in _SEEN):
             image, video = self._seen
             given["mm_token_type_ids"] = (ids == image).long() + 2 * (ids == video).long()
-        with _seen(self._decoder.norm) as states, _positions(self._decoder) as positions:
+        with hooks.returned(self._decoder.norm) as states, hooks.positions(self._decoder) as positions:
             found = {"main": self._model(**given, use_cache=False).logits}
             hidden = states[-1]
             for number, layer in enumerate(self._mtp):
                 ids = torch.cat([ids[:, 1:], torch.zeros_like(ids[:, :1])], dim=1)
-                hidden = layer(self._decoder.embed_tokens(ids), hidden, positions[-1])
+                hidden = layer(self._decoder.embed_tokens(ids), hidden, positions[-1], real)
                 found[f"mtp.{number}"] = self._model.lm_head(hidden)
         return found
+
+    def _documents(self, batch: Batch) -> Iterator[Batch]:
+        """Take a packed row apart; each image and each video is in one of the documents."""
+        for start, end in pairwise(batch[STARTS].tolist()):
+            document = {"input_ids": batch["input_ids"][:, start:end]}
+            for token, names in zip(self._seen, _SEEN, strict=True):
+                if token is not None and (document["input_ids"] == token).any():
+                    document |= {name: batch[name] for name in names}
+            yield document
 
     def weights(self) -> dict[str, torch.Tensor]:
         """Give the parameters by the checkpoint's keys; experts are packed.
@@ -131,6 +158,11 @@ class Reference:
                 name = name if inner == name else f"layers.{number}.{inner}"
                 found.setdefault(MTP_PREFIX + name, parameter)
         return found
+
+
+def _real(batch: Batch) -> torch.Tensor:
+    """Return which tokens are no padding: bool, as the `input_ids`."""
+    return batch.get("attention_mask", torch.ones_like(batch["input_ids"])).bool()
 
 
 class _MtpLayer(nn.Module):
@@ -156,14 +188,22 @@ class _MtpLayer(nn.Module):
         self.fc.weight.data.copy_(weights["fc.weight"])
         self._rotary = decoder.rotary_emb
 
-    def forward(self, embedding: torch.Tensor, hidden: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+    def forward(
+        self,
+        embedding: torch.Tensor,
+        hidden: torch.Tensor,
+        positions: torch.Tensor,
+        real: torch.Tensor | None,
+    ) -> torch.Tensor:
         both = torch.cat([self.pre_fc_norm_embedding(embedding), self.pre_fc_norm_hidden(hidden)], dim=-1)
         length = both.shape[1]
-        mask = torch.full((length, length), torch.finfo(torch.float32).min).triu(1)[None, None]
+        unseen = torch.ones(1, 1, length, length, dtype=torch.bool).triu(1)
+        if real is not None:
+            unseen = unseen | (real[:, None, None] == 0)
         found = self.layer(
             self.fc(both),
             position_embeddings=self._rotary(both, positions),
-            attention_mask=mask,
+            attention_mask=unseen * torch.finfo(torch.float32).min,
             position_ids=positions,
         )
         return self.norm(found[0] if isinstance(found, tuple) else found)
@@ -177,48 +217,3 @@ def _mtp_layers(decoder: nn.Module, text: Any, tensors: Tensors) -> Iterator[nn.
     weights = {name.removeprefix(MTP_PREFIX): tensor.to_torch().float() for name, tensor in mtp.items()}
     for number in range(getattr(text, "mtp_num_hidden_layers", 0) if weights else 0):
         yield _MtpLayer(decoder, text, weights, number).eval()
-
-
-@contextmanager
-def _seen(module: nn.Module) -> Iterator[list[torch.Tensor]]:
-    """Give what a module returns."""
-    found: list[torch.Tensor] = []
-    handle = module.register_forward_hook(lambda _module, _inputs, output: found.append(output))
-    try:
-        yield found
-    finally:
-        handle.remove()
-
-
-@contextmanager
-def _margins(modules: Iterable[nn.Module], text: Any) -> Iterator[list[torch.Tensor]]:
-    """Give by how much each router's last chosen expert beats the next, of the scores' spread, by token."""
-    found: list[torch.Tensor] = []
-
-    def note(router: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        scores = inputs[0].reshape(-1, router.weight.shape[1]) @ router.weight.t()
-        chosen = scores.sort(dim=-1, descending=True).values[:, text.num_experts_per_tok - 1 :]
-        found.append((chosen[:, 0] - chosen[:, 1]) / scores.std())
-
-    routers = [module.gate for module in modules if hasattr(module, "gate") and hasattr(module, "experts")]
-    handles = [router.register_forward_pre_hook(note) for router in routers]
-    try:
-        yield found
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-@contextmanager
-def _positions(decoder: nn.Module) -> Iterator[list[torch.Tensor]]:
-    """Give the positions that the rotary embedding is asked for: with images, transformers makes them."""
-    found: list[torch.Tensor] = []
-
-    def note(_module: nn.Module, inputs: tuple[Any, ...], named: Mapping[str, Any]) -> None:
-        found.append(named["position_ids"] if "position_ids" in named else inputs[1])
-
-    handle = decoder.rotary_emb.register_forward_pre_hook(note, with_kwargs=True)
-    try:
-        yield found
-    finally:
-        handle.remove()

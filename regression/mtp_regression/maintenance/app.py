@@ -25,6 +25,7 @@ for table in (
     tables.cases,
     tables.cases_page,
     tables.fields,
+    tables.kinds,
     tables.config_page,
     tables.folders,
     tables.folders_page,
@@ -62,11 +63,12 @@ def patched_grid(
 def forward(
     update: Annotated[bool, typer.Option("--update", help="Renew what is known of fields.")] = False,
 ) -> None:
-    """Compare logits with transformers': of right and wrong models, in all layouts, by all fields."""
-    from mtp_regression.maintenance.fields import table
+    """Compare logits with transformers': of right and wrong models, all layouts, batches and fields."""
+    from mtp_regression.maintenance.fields import kinds, table
     from mtp_regression.maintenance.forward.run import main
 
-    raise typer.Exit(max(main(), table.main(table.choose(()), update=update)))
+    codes = main(), kinds.main(update=update), table.main(table.choose(()), update=update)
+    raise typer.Exit(max(codes))
 
 
 @app.command()

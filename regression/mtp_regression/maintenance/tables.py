@@ -53,6 +53,13 @@ def fields(
     raise typer.Exit(table.main(chosen, update=update))
 
 
+def kinds(update: Update = False) -> None:
+    """Compare what kinds of batches, and context parallelism, give on the installed release."""
+    from mtp_regression.maintenance.fields import kinds
+
+    raise typer.Exit(kinds.main(update=update))
+
+
 def config_page() -> None:
     """Print docs/config.md, from what is known of each release."""
     from mtp_regression.maintenance.fields.page import page

@@ -80,6 +80,8 @@ class _CpuForCuda(TorchFunctionMode):
             return args[0]
         if _is_gpu(kwargs.get("device")):
             kwargs["device"] = "cpu"
+        if kwargs.get("pin_memory"):  # for a faster way to a GPU
+            kwargs["pin_memory"] = False
         if func is torch.Tensor.to:
             args = tuple("cpu" if _is_gpu(argument) else argument for argument in args)
         return func(*args, **kwargs)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from mtp_checkpoint.inspection.declaration import CONFIG_NAME
 from mtp_regression.adapters.protocol import MayHave, find
@@ -17,6 +17,8 @@ from mtp_regression.forward.batches import Batch, draw
 from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.ranks.world import World
 from mtp_regression.stages.loaded import digest
+
+_ONE_RANK = Parallel()
 
 
 @dataclass(frozen=True)
@@ -35,13 +37,22 @@ class Measured:
     cells: tuple[str, ...]
 
 
-def measure(_world: World, checkpoint: Path, adapters: tuple[str, ...], fields: tuple[str, ...]) -> Measured:
-    """Compute on one rank.
+def measure(
+    _world: World,
+    checkpoint: Path,
+    adapters: tuple[str, ...],
+    fields: tuple[str, ...],
+    drawn: Callable[[Mapping[str, Any], int], Batch] = draw,
+    parallel: Parallel = _ONE_RANK,
+) -> Measured:
+    """Compute on a rank.
 
     Args:
         checkpoint: The checkpoint's folder.
         adapters: Of the bridges; see `adapters.protocol.find`.
         fields: Names of the fields that are changed.
+        drawn: Draws the batch; see `forward.batches`.
+        parallel: The layout, all of whose ranks are called, and have logits.
     """
     from mtp_regression.forward.reference import reference_of  # imports transformers
 
@@ -49,21 +60,27 @@ def measure(_world: World, checkpoint: Path, adapters: tuple[str, ...], fields: 
     reference: Computed | None = None
     refusal = ""
     try:
-        batch, reference = reference_of(checkpoint, config, tensors_of(checkpoint, None))
+        batch, reference = reference_of(checkpoint, config, tensors_of(checkpoint, None), drawn)
     except Exception as error:
-        refusal, batch = _line(error, checkpoint), draw(config, 0)
-    cells = tuple(_cell(adapter, checkpoint, batch, reference, fields) for adapter in adapters)
+        refusal, batch = _line(error, checkpoint), drawn(config, 0)
+    case = checkpoint, parallel, batch, reference, fields
+    cells = tuple(_cell(adapter, *case) for adapter in adapters)
     logits = reference.logits if reference else {}
     digests = {name: digest(RawTensor.from_torch(tensor)) for name, tensor in logits.items()}
     return Measured(digests, refusal, cells)
 
 
 def _cell(
-    adapter: str, checkpoint: Path, batch: Batch, reference: Computed | None, fields: tuple[str, ...]
+    adapter: str,
+    checkpoint: Path,
+    parallel: Parallel,
+    batch: Batch,
+    reference: Computed | None,
+    fields: tuple[str, ...],
 ) -> str:
     bridge = find(adapter)()
     try:
-        bridge.load(checkpoint, Parallel())
+        bridge.load(checkpoint, parallel)
         found = cast(MayHave, bridge).logits(batch)
     except Exception as error:
         told = any(field in str(error) for field in fields)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from mtp_regression.maintenance.fields.changes import MODELS, Row, rows
+from mtp_regression.maintenance.fields.kinds import section
 from mtp_regression.maintenance.fields.table import HONOURS, IGNORES, KNOWN, REFERENCE, Cells
 from mtp_regression.maintenance.known import OTHERS, PATCHED, RELEASES, UPSTREAM, known_of_all
 
@@ -29,7 +30,7 @@ It fails if any cell is another than this page's (`regression/mtp_regression/mai
 **agrees** with it, **differs** without a word, **refuses** with an error that names a changed field, or
 **fails** with one that does not. Where transformers refuses, a release may compute something that nothing can
 be compared with. A field without a value is taken away. MoE is Qwen3.6-35B-A3B, dense 27B; of dense and of
-text-only models the fields of the language model are changed.
+text-only models the fields of the language model are changed. Kinds of batches are at the end.
 """
 
 
@@ -37,6 +38,7 @@ def page() -> str:
     """Return the page as Markdown."""
     known: Known = known_of_all(KNOWN)
     lines = [_HEAD, *_table(known), "", *_unread(known), "", *_others(known), "", *_errors(known)]
+    lines += ["", *section()]
     return "\n".join(lines) + "\n"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 from unittest import mock
 
@@ -129,20 +130,98 @@ def _query_without_norm(modules: list[nn.Module]) -> Iterator[None]:
         yield
 
 
+def _rotary_axes_swapped(modules: list[nn.Module]) -> AbstractContextManager[None]:
+    """Take positions in width for those in time, and the reverse."""
+
+    def given(_rotary: nn.Module, inputs: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        return (inputs[0].flip(0), *inputs[1:]), named
+
+    models = [module for module in modules if hasattr(module, "output_layer")]
+    return _hooks([model.rotary_pos_emb for model in models], given)
+
+
+def _documents_attended_to(modules: list[nn.Module]) -> AbstractContextManager[None]:
+    """Let the documents of a packed row see those before them."""
+    attentions = [module.core_attention for module in modules if hasattr(module, "core_attention")]
+    return _hooks(attentions, _as_one_document)
+
+
+def _state_carried_over(modules: list[nn.Module]) -> AbstractContextManager[None]:
+    """Let the gated delta rule go on from one document of a packed row to the next."""
+    return _hooks([module for module in modules if hasattr(module, "A_log")], _as_one_document)
+
+
+def _as_one_document(_module: nn.Module, inputs: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    packed = named.get("packed_seq_params")
+    if packed is None:
+        return inputs, named
+    ends = packed.cu_seqlens_q[[0, -1]]
+    return inputs, {**named, "packed_seq_params": replace(packed, cu_seqlens_q=ends, cu_seqlens_kv=ends)}
+
+
+def _chunks_of_the_next_rank(modules: list[nn.Module]) -> AbstractContextManager[None]:
+    """Give each context-parallel rank what the next one should have."""
+    from megatron.core import parallel_state
+
+    group = parallel_state.get_context_parallel_group()
+
+    def given(_decoder: nn.Module, inputs: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        own = named["hidden_states"].contiguous()
+        parts = [torch.empty_like(own) for _ in range(group.size())]
+        torch.distributed.all_gather(parts, own, group=group)
+        return inputs, {**named, "hidden_states": parts[(group.rank() + 1) % group.size()]}
+
+    return _hooks([module.decoder for module in modules if hasattr(module, "output_layer")], given)
+
+
+@contextmanager
+def _hooks(modules: list[nn.Module], given: Callable[..., Any]) -> Iterator[None]:
+    """Have `given` change what modules are given."""
+    handles = [module.register_forward_pre_hook(given, with_kwargs=True) for module in modules]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _pads_attended_to(modules: list[nn.Module]) -> AbstractContextManager[None]:
+    """Let every token of a row see the padding behind it, if not the tokens."""
+    from megatron.core.transformer.enums import AttnMaskType
+
+    def given(_attention: nn.Module, inputs: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        query, key, value, mask, *others = inputs
+        if mask is None:  # of the vision tower
+            return inputs, named
+        padding = mask[:, :, -1:]  # hidden from the last as well
+        seen = (query, key, value, mask & ~padding, *others)
+        return seen, {**named, "attn_mask_type": AttnMaskType.arbitrary}
+
+    return _hooks([module.core_attention for module in modules if hasattr(module, "core_attention")], given)
+
+
 WIRINGS = {
     "MtpHalvesSwapped": _mtp_halves_swapped,
     "MtpBeforeTheFinalNorm": _mtp_before_the_final_norm,
     "MtpNotShifted": _mtp_not_shifted,
     "SharedExpertWithoutGate": _shared_expert_without_gate,
     "QueryWithoutNorm": _query_without_norm,
+    "PadsAttendedTo": _pads_attended_to,
+    "RotaryAxesSwapped": _rotary_axes_swapped,
 }
 """Wrong connections, by the adapter's name; those of MTP leave the main logits as they are."""
+WIRINGS_OF_KINDS = {
+    "DocumentsAttendedTo": _documents_attended_to,
+    "StateCarriedOver": _state_carried_over,
+    "ChunksOfTheNextRank": _chunks_of_the_next_rank,
+}
+"""Those that only a packed row shows, or context parallelism."""
 
 
 def __getattr__(name: str) -> type[PatchedMegatronBridge]:
     """Make the adapter of a fault."""
     if name in FIELDS:
         return type(name, (WrongField,), {"values": FIELDS[name]})
-    if name in WIRINGS:
-        return type(name, (WrongWiring,), {"connect": staticmethod(WIRINGS[name])})
+    if connect := {**WIRINGS, **WIRINGS_OF_KINDS}.get(name):
+        return type(name, (WrongWiring,), {"connect": staticmethod(connect)})
     raise AttributeError(name)
