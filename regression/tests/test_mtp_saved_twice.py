@@ -15,8 +15,9 @@ from mtp_regression.comparison.verdicts import Finding
 from mtp_regression.plugin import OnRanks
 
 pytestmark = pytest.mark.megatron
-SHARDED, ONE_FILE = {"seed": 1}, {"sharding": Sharding.SINGLE}
-FEWER = {"shard_limit": 4_000_000}
+SHARDED: dict[str, object] = {"seed": 1}
+ONE_FILE: dict[str, object] = {"sharding": Sharding.SINGLE}
+FEWER: dict[str, object] = {"shard_limit": 4_000_000}
 
 
 def saved(
