@@ -14,6 +14,7 @@ from mtp_bridge_patch.fixes import (
     expert_numbers,
     layout_check,
     padded_vocabulary,
+    pinned_revision,
     stored_dtypes,
     strict_load,
     text_only,
@@ -31,6 +32,7 @@ from mtp_bridge_patch.upstream.saving import INSTALLERS
 
 FIXES: tuple[Fix, ...] = (
     errors_together.FIX,
+    pinned_revision.FIX,
     text_only.FIX,
     layer_types.FIX,
     key_value_heads.FIX,

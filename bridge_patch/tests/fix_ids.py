@@ -2,6 +2,7 @@
 
 IDS = (
     "errors-together",
+    "pinned-revision",
     "text-only",
     "layer-types",
     "key-value-heads",
