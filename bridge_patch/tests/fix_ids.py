@@ -3,6 +3,7 @@
 IDS = (
     "errors-together",
     "pinned-revision",
+    "fresh-index",
     "text-only",
     "layer-types",
     "key-value-heads",

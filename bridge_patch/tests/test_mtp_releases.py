@@ -20,6 +20,7 @@ KNOWN = (*V05, "0.6.0", "0.6.2")
 TABLE: dict[str, tuple[tuple[str, ...], str | None]] = {
     "errors-together": (KNOWN, None),
     "pinned-revision": (KNOWN, None),
+    "fresh-index": (KNOWN, None),
     "text-only": (V04, "0.5.0"),
     "layer-types": (V05, "0.6.0"),
     "key-value-heads": (V04, "0.5.0"),
