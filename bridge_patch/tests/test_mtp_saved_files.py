@@ -24,12 +24,14 @@ def save(
     pretrained = SimpleNamespace(model_name_or_path=str(source), **names, **loaded)
 
     def proceed() -> None:
+        vars(pretrained).setdefault("_tokenizer", object())  # as upstream loads it to save it
         for name, text in WRITTEN.items():
             (target / name).write_text(text)
 
     assert FIX.save_artifacts is not None
     arguments = {"save_directory": str(target), "original_source_path": original}
     FIX.save_artifacts(Save(pretrained, pretrained, arguments), proceed)
+    assert hasattr(pretrained, "_tokenizer") == ("_tokenizer" in loaded)  # the next save is like this one
     return {path.name: path.read_text() for path in target.iterdir()}
 
 

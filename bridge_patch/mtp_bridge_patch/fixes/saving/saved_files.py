@@ -42,12 +42,12 @@ def _save_artifacts(call: Save, proceed: Callable[[], Any]) -> Any:
     pretrained = call.pretrained
     before = dict(vars(pretrained))
     result = proceed()
-    folder = _folder(pretrained, call.arguments.get("original_source_path"))
-    if folder is None:
-        return result
     for artifact in (*pretrained.ARTIFACTS, *pretrained.OPTIONAL_ARTIFACTS):
         if f"_{artifact}" not in before:  # saving has loaded it; the next save is to find it as this one did
             vars(pretrained).pop(f"_{artifact}", None)
+    folder = _folder(pretrained, call.arguments.get("original_source_path"))
+    if folder is None:
+        return result
     for artifacts, patterns in _FILES.items():
         if not any(_may_have_changed(before.get(f"_{artifact}"), folder) for artifact in artifacts.split()):
             _copy(folder, Path(call.arguments["save_directory"]), patterns)
