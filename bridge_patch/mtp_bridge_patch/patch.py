@@ -24,6 +24,7 @@ from mtp_bridge_patch.fixes.errors_together import fix as errors_together
 from mtp_bridge_patch.fixes.fp8 import fp8
 from mtp_bridge_patch.fixes.model import config_check, key_value_heads, layer_types, merge_size, rope_scaling
 from mtp_bridge_patch.fixes.mtp import any_layer, any_stage, off
+from mtp_bridge_patch.fixes.reading import fresh_index, pinned_revision
 from mtp_bridge_patch.fixes.saving import contiguous_save, saved_files, saved_index
 from mtp_bridge_patch.import_hook import after_import
 from mtp_bridge_patch.releases import installed_release
@@ -31,6 +32,8 @@ from mtp_bridge_patch.upstream.saving import INSTALLERS
 
 FIXES: tuple[Fix, ...] = (
     errors_together.FIX,
+    pinned_revision.FIX,
+    fresh_index.FIX,
     text_only.FIX,
     layer_types.FIX,
     key_value_heads.FIX,

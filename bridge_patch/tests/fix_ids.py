@@ -2,6 +2,8 @@
 
 IDS = (
     "errors-together",
+    "pinned-revision",
+    "fresh-index",
     "text-only",
     "layer-types",
     "key-value-heads",

@@ -22,6 +22,7 @@ MODULES = (
     "megatron.bridge.models.conversion.param_mapping",
     "megatron.bridge.models.gpt_provider",
     "megatron.bridge.models.hf_pretrained.base",
+    "megatron.bridge.models.hf_pretrained.state",
     "megatron.bridge.models.qwen_vl.qwen35_vl_bridge",
     "megatron.bridge.models.qwen_vl.modelling_qwen3_vl.attention",
     "megatron.bridge.models.qwen_vl.modelling_qwen3_vl.rope",

@@ -19,6 +19,8 @@ KNOWN = (*V05, "0.6.0", "0.6.2")
 # Of each fix, in the order in which they are applied: the releases it is made for, and the one that mends it.
 TABLE: dict[str, tuple[tuple[str, ...], str | None]] = {
     "errors-together": (KNOWN, None),
+    "pinned-revision": (KNOWN, None),
+    "fresh-index": (KNOWN, None),
     "text-only": (V04, "0.5.0"),
     "layer-types": (V05, "0.6.0"),
     "key-value-heads": (V04, "0.5.0"),

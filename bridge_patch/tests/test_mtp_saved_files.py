@@ -17,16 +17,21 @@ WRITTEN = {
 }
 
 
-def save(source: Path, target: Path, loaded: Mapping[str, object]) -> dict[str, str]:
+def save(
+    source: Path, target: Path, loaded: Mapping[str, object], original: str | None = None
+) -> dict[str, str]:
     names = {"ARTIFACTS": ["tokenizer"], "OPTIONAL_ARTIFACTS": ["processor", "image_processor"]}
     pretrained = SimpleNamespace(model_name_or_path=str(source), **names, **loaded)
 
     def proceed() -> None:
+        vars(pretrained).setdefault("_tokenizer", object())  # as upstream loads it to save it
         for name, text in WRITTEN.items():
             (target / name).write_text(text)
 
     assert FIX.save_artifacts is not None
-    FIX.save_artifacts(Save(pretrained, pretrained, {"save_directory": str(target)}), proceed)
+    arguments = {"save_directory": str(target), "original_source_path": original}
+    FIX.save_artifacts(Save(pretrained, pretrained, arguments), proceed)
+    assert hasattr(pretrained, "_tokenizer") == ("_tokenizer" in loaded)  # the next save is like this one
     return {path.name: path.read_text() for path in target.iterdir()}
 
 
@@ -61,3 +66,50 @@ def test_what_may_have_changed_is_as_it_was_written(
 
 def test_saving_over_the_checkpoint_loses_no_file(source: Path) -> None:
     assert save(source, source, {}) == SOURCE | WRITTEN
+
+
+HUB = {"revision": "abc", "cache_dir": "/cache", "attn_implementation": "eager"}
+
+
+@pytest.mark.parametrize(
+    ("original", "expected"),
+    [
+        (None, {"revision": "abc", "cache_dir": "/cache"}),
+        ("org/name", {"revision": "abc", "cache_dir": "/cache"}),
+        ("org/other", {}),
+    ],
+)
+def test_files_of_a_hub_name_are_of_its_revision(
+    original: str | None,
+    expected: dict[str, str],
+    source: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: list[tuple[str, dict[str, object]]] = []
+
+    def snapshot(repo: str, patterns: list[str], **options: object) -> Path:
+        assert {"tokenizer*", "merges.txt", "*processor_config.json"} <= set(patterns)
+        asked.append((repo, options))
+        return source
+
+    monkeypatch.setattr("mtp_bridge_patch.fixes.saving.saved_files.snapshot", snapshot)
+    target = tmp_path / "target"
+    target.mkdir()
+    saved = save(Path("org/name"), target, {"init_kwargs": HUB}, original)
+    assert (saved, asked) == (SOURCE, [(original or "org/name", expected)])
+
+
+def test_files_that_the_hub_does_not_give_are_as_written_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def snapshot(*_args: object, **_options: object) -> Path:
+        raise OSError("offline")
+
+    monkeypatch.setattr("mtp_bridge_patch.fixes.saving.saved_files.snapshot", snapshot)
+    target = tmp_path / "target"
+    target.mkdir()
+    assert save(Path("org/name"), target, {"init_kwargs": HUB}) == WRITTEN
+    assert caplog.messages == [
+        "Tokenizer and processors are as transformers writes them, not org/name's own: offline"
+    ]

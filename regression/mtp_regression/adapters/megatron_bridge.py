@@ -68,7 +68,7 @@ class MegatronBridge:
 
     def build(self, checkpoint: Path, parallel: Parallel) -> None:
         """Build the model on this rank, every parameter NaN."""
-        self._auto = _with_checkpoint(checkpoint)
+        self._auto = self._with(checkpoint)
         if self._tensor_of is not None:
             _read_from(self._auto.hf_pretrained.state.source, self._tensor_of)
         provider = megatron_model.provider(self._auto, parallel, self.configure)
@@ -84,7 +84,7 @@ class MegatronBridge:
 
     def reload(self, checkpoint: Path) -> None:
         """Load another checkpoint, with a bridge of its own."""
-        self._auto = _with_checkpoint(checkpoint)
+        self._auto = self._with(checkpoint)
         with cuda_on_cpu():
             self._auto.load_hf_weights(self._chunks)
 
@@ -111,7 +111,11 @@ class MegatronBridge:
 
     def bridge_for_export(self, checkpoint: Path) -> Any:
         """Make the `AutoBridge` that exports; a variant makes another."""
-        return _with_checkpoint(checkpoint)
+        return self._with(checkpoint)
+
+    def asked_for(self, checkpoint: Path) -> dict[str, Any]:
+        """Say by what `from_hf_pretrained` is to find a checkpoint; a variant names it otherwise."""
+        return {"path": str(checkpoint)}
 
     def configure(self, provider: Any) -> None:
         """Change the model that is to be built; a variant of the adapter does."""
@@ -149,6 +153,9 @@ class MegatronBridge:
         logging.getLogger("megatron.bridge").removeHandler(self._warnings)
         parallel_state.destroy_model_parallel()
 
+    def _with(self, checkpoint: Path) -> Any:
+        return AutoBridge.from_hf_pretrained(**self.asked_for(checkpoint), torch_dtype=torch.bfloat16)
+
 
 class Patched:
     """Makes an adapter's bridge the one that `mtp_bridge_patch.apply()` leaves."""
@@ -168,10 +175,6 @@ class Patched:
 
 class PatchedMegatronBridge(Patched, MegatronBridge):
     """The patched bridge."""
-
-
-def _with_checkpoint(checkpoint: Path) -> Any:
-    return AutoBridge.from_hf_pretrained(str(checkpoint), torch_dtype=torch.bfloat16)
 
 
 def _read_from(source: Any, tensor_of: Callable[[str], Any]) -> None:

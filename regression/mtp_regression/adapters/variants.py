@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import torch.distributed as dist
+from huggingface_hub import constants
 from transformers import AutoConfig
 
 from mtp_bridge_patch.releases import is_at_least
@@ -97,6 +99,31 @@ class AddedMtp(MegatronBridge):
         provider.mtp_num_layers = 1
 
 
+class PinnedRevision(MegatronBridge):
+    """The checkpoint is a commit in a cache of huggingface_hub, asked for by the names of both, offline."""
+
+    _offline: Any = None
+
+    def asked_for(self, checkpoint: Path) -> dict[str, Any]:
+        """Name the repository whose folder `snapshots` the checkpoint is in."""
+        if checkpoint.parent.name != "snapshots":
+            if self._offline is None:
+                raise ValueError(f"{checkpoint} is no commit: `mtpkit generate --hub-cache` makes one")
+            return super().asked_for(checkpoint)  # what is loaded into the model later
+        repo = checkpoint.parents[1]
+        if self._offline is None:
+            cache = {"HF_HUB_CACHE": str(repo.parent), "HF_HUB_OFFLINE": True}
+            self._offline = mock.patch.dict(vars(constants), cache)
+            self._offline.start()
+        return {"path": repo.name.removeprefix("models--").replace("--", "/"), "revision": checkpoint.name}
+
+    def close(self) -> None:
+        """Give back the cache that was there before, too."""
+        if self._offline is not None:
+            self._offline.stop()
+        super().close()
+
+
 class PatchedSequentialExperts(Patched, SequentialExperts):
     """The patched bridge, with SequentialMLP."""
 
@@ -123,3 +150,7 @@ class PatchedOwnFolders(Patched, OwnFolders):
 
 class PatchedWithoutMtp(Patched, WithoutMtp):
     """The patched bridge, with MTP switched off."""
+
+
+class PatchedPinnedRevision(Patched, PinnedRevision):
+    """The patched bridge, which asks for a commit."""

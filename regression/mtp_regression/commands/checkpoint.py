@@ -6,14 +6,25 @@ rich is imported where it is used: it takes longer than making a tiny checkpoint
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from mtp_checkpoint.errors import CheckpointError
 from mtp_checkpoint.layouts.expert_layout import ExpertLayout
-from mtp_fixtures import PRESETS, CheckpointSpec, Scale, Sharding, ValueRange, Variant, preset
+from mtp_fixtures import (
+    PRESETS,
+    CheckpointSpec,
+    Scale,
+    Sharding,
+    ValueRange,
+    Variant,
+    preset,
+    write_revision,
+)
 from mtp_regression.commands.console import Json, ended_by_sigterm, fail, progress_bar, refuse
 
 
@@ -22,7 +33,19 @@ def generate(
     preset_name: Annotated[
         str, typer.Argument(metavar="PRESET", help="A published model; `mtpkit presets` lists them.")
     ],
-    folder: Annotated[Path, typer.Argument(help="A new folder.")],
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="FOLDER", help="A new folder; none with --hub-cache.", show_default=False),
+    ] = None,
+    hub_cache: Annotated[
+        Path | None, typer.Option(help="Write a commit into a cache of huggingface_hub.", show_default="none")
+    ] = None,
+    repo: Annotated[
+        str | None, typer.Option(metavar="ORG/NAME", help="The commit's repository.", show_default=False)
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Branch or tag to point at the commit.", show_default="none")
+    ] = None,
     scale: Annotated[
         Scale, typer.Option(help="Tiny, for TP 4 (wide) or of equal dimensions (square); or as published.")
     ] = Scale.TINY,
@@ -74,6 +97,7 @@ def generate(
     """Write a checkpoint, shaped and named as the published one."""
     if preset_name not in PRESETS:
         raise typer.BadParameter(f"{preset_name!r} is none of {', '.join(PRESETS)}", param_hint="PRESET")
+    write = _writer(context, folder, fault, kind, hub_cache, repo, revision)
     if sparse:
         ignored = ["seed", "value_range", *(["manifest"] if manifest else [])]
         refuse(context, ignored, "with --sparse: holes have no values")
@@ -101,10 +125,7 @@ def generate(
     try:
         size = sum(tensor.byte_count for tensor in spec.tensors)
         with ended_by_sigterm(), progress_bar(0 if sparse or as_json else size) as advance:
-            if fault is None and kind is None:
-                written = spec.write(folder, sparse=sparse, manifest=manifest, progress=advance)
-            else:
-                written = _write_as(spec, fault, kind, folder, sparse=sparse, manifest=manifest)
+            written = write(spec, sparse=sparse, manifest=manifest, progress=advance)
     except FileExistsError as error:
         raise typer.BadParameter(str(error), param_hint="FOLDER") from None
     except (OSError, ValueError) as error:
@@ -172,8 +193,31 @@ def inspect(
     raise typer.Exit(1 if report.problems else 0)
 
 
+def _writer(
+    context: typer.Context,
+    folder: Path | None,
+    fault: str | None,
+    kind: str | None,
+    hub_cache: Path | None,
+    repo: str | None,
+    revision: str | None,
+) -> Callable[..., Path]:
+    """Return what writes a checkpoint where the command line says."""
+    if hub_cache is not None:
+        refuse(context, ["folder", "fault", "kind"], "with --hub-cache")
+        if repo is None:
+            raise typer.BadParameter("it needs --repo", param_hint="--hub-cache")
+        return partial(write_revision, cache=hub_cache, repo=repo, revision=revision)
+    refuse(context, ["repo", "revision"], "without --hub-cache")
+    if folder is None:
+        raise typer.BadParameter("is missing, and so is --hub-cache", param_hint="FOLDER")
+    if fault is None and kind is None:
+        return partial(CheckpointSpec.write, folder=folder)
+    return partial(_write_as, fault=fault, kind=kind, folder=folder)
+
+
 def _write_as(
-    spec: CheckpointSpec, fault: str | None, kind: str | None, folder: Path, *, sparse: bool, manifest: bool
+    spec: CheckpointSpec, *, fault: str | None, kind: str | None, folder: Path, sparse: bool, **options: Any
 ) -> Path:
     from mtp_fixtures.faults.table import FAULTS, FOLDERS
     from mtp_fixtures.faults.write import write_faulty
@@ -185,7 +229,7 @@ def _write_as(
         raise typer.BadParameter(f"{name!r} is none of {', '.join(known)}", param_hint=option)
     if sparse:
         raise typer.BadParameter("such a checkpoint has bytes; leave --sparse out", param_hint=option)
-    return write_faulty(spec, name, folder, manifest=manifest)
+    return write_faulty(spec, name, folder, **options)
 
 
 def _say_fault(folder: Path, name: str, *, as_json: bool) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtp_bridge_patch.releases import is_at_least
-from mtp_fixtures import CheckpointSpec, preset
+from mtp_fixtures import CheckpointSpec, preset, write_revision
 from mtp_fixtures.faults.write import write_faulty
 from mtp_regression.comparison.verdicts import Verdict
 from mtp_regression.ranks.parallel import Parallel
@@ -32,6 +32,7 @@ class Use(StrEnum):
         WITHOUT_MTP: With MTP switched off (`mtp_num_layers=None`).
         REPEATED: With one MTP layer that is used three times (`mtp_use_repeated_layer=True`).
         ADDED_MTP: With an MTP layer that the checkpoint does not have.
+        PINNED: Loaded as a commit of a repository, by the names of both.
     """
 
     PLAIN = "MegatronBridge"
@@ -42,6 +43,7 @@ class Use(StrEnum):
     WITHOUT_MTP = "WithoutMtp"
     REPEATED = "RepeatedMtp"
     ADDED_MTP = "AddedMtp"
+    PINNED = "PinnedRevision"
 
     def adapter(self, *, patched: bool) -> str:
         """Name the adapter; see `adapters.protocol.find`."""
@@ -63,6 +65,7 @@ class Scenario:
         findings: What upstream does wrong with it, by number in `docs/findings.md`, which has the releases.
         stages: What is looked at.
         refused: Whether a patched release is to refuse it, as it does every fault.
+        main: What the repository's branch `main` is, for the use PINNED; None for a cache without it.
         since: First release whose Megatron-Core builds such a model; before, it refuses, patched or not.
     """
 
@@ -75,6 +78,7 @@ class Scenario:
     fault: str | None = None
     stages: Sequence[Stage] = (Stage.NATIVE, Stage.STREAM, Stage.SAVED)
     refused: bool = False
+    main: CheckpointSpec | None = None
     since: str = ""
 
     def wanted(self, release: str) -> Verdict:
@@ -86,4 +90,8 @@ class Scenario:
     def write(self, folder: Path) -> Path:
         """Write the checkpoint."""
         spec = CheckpointSpec(preset(self.preset), **self.options)
+        if self.use is Use.PINNED:
+            if self.main is not None:
+                write_revision(self.main, folder, repo="org/name", revision="main")
+            return write_revision(spec, folder, repo="org/name")
         return spec.write(folder) if self.fault is None else write_faulty(spec, self.fault, folder)

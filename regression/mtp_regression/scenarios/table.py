@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 
-from mtp_fixtures import ExpertLayout, Scale, Sharding
+from mtp_fixtures import CheckpointSpec, ExpertLayout, Scale, Sharding, preset
 from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.ranks.resharding import read_layout
 from mtp_regression.scenarios.scenario import Scenario, Use
@@ -21,6 +21,7 @@ _SHARED_SHARD = {"sharding": Sharding.MTP_WITH_LM_HEAD}
 _APART = {"sharding": Sharding.MTP_APART}
 _FOLDER = (Stage.NATIVE, Stage.STREAM, Stage.SAVED, Stage.FILES)
 _mtp_off = partial(Scenario, use=Use.WITHOUT_MTP, stages=_FOLDER)
+_pinned = partial(Scenario, use=Use.PINNED, stages=_FOLDER)
 _TWO, _NO_MTP = {"mtp_layers": 2}, {"mtp_layers": 0}
 _WIDE = {"scale": Scale.WIDE}
 _COMPUTED = (Stage.NATIVE, Stage.STREAM, Stage.SAVED, Stage.FORWARD)
@@ -122,6 +123,13 @@ SCENARIOS = (
     Scenario(
         "saved by every rank apart", _Q27, (25,), parallel=_TP2, use=Use.OWN_FOLDERS, stages=(Stage.SAVED,)
     ),
+    _pinned(
+        "pinned revision, main in another layout", _Q36, (34,), main=CheckpointSpec(preset(_Q35), seed=1)
+    ),
+    _pinned(
+        "pinned revision, main without MTP", _Q35, (34,), main=CheckpointSpec(preset(_Q36), mtp_layers=0)
+    ),
+    _pinned("pinned revision, no main, dense", _Q27, (34,), parallel=_TP2),
     Scenario("layer types LLLFL", _Q36, (17, 27), _types("LLLFL")),
     Scenario("layer types LLL", _Q36, (17, 27), _types("LLL")),
     Scenario("layer types FLLF", _Q36, (17, 28), _types("FLLF")),

@@ -13,7 +13,7 @@ nobody else (mode 0600, safetensors 0.8).
 
 import functools
 import importlib
-import inspect
+import logging
 import os
 import shutil
 from collections.abc import Callable, Sequence
@@ -22,6 +22,7 @@ from typing import Any
 
 from mtp_bridge_patch.fix import Fix
 from mtp_bridge_patch.upstream.hooks import Save
+from mtp_bridge_patch.upstream.hub import hub_options, snapshot
 from mtp_bridge_patch.upstream.replacing import replaced
 
 _FILES = {
@@ -33,26 +34,45 @@ _FILES = {
     "generation_config": ("generation_config.json",),
 }
 """The files that hold nothing but some of what upstream calls artifacts."""
+_logger = logging.getLogger(__name__)
 
 
 def _save_artifacts(call: Save, proceed: Callable[[], Any]) -> Any:
     """Put the checkpoint's own files in the place of those that are written anew."""
     pretrained = call.pretrained
-    source = call.arguments.get("original_source_path") or getattr(pretrained, "model_name_or_path", None)
     before = dict(vars(pretrained))
     result = proceed()
-    if source is None:
-        return result
     for artifact in (*pretrained.ARTIFACTS, *pretrained.OPTIONAL_ARTIFACTS):
         if f"_{artifact}" not in before:  # saving has loaded it; the next save is to find it as this one did
             vars(pretrained).pop(f"_{artifact}", None)
+    folder = _folder(pretrained, call.arguments.get("original_source_path"))
+    if folder is None:
+        return result
     for artifacts, patterns in _FILES.items():
-        if not any(_may_have_changed(before.get(f"_{artifact}"), source) for artifact in artifacts.split()):
-            _copy(pretrained, source, Path(call.arguments["save_directory"]), patterns)
+        if not any(_may_have_changed(before.get(f"_{artifact}"), folder) for artifact in artifacts.split()):
+            _copy(folder, Path(call.arguments["save_directory"]), patterns)
     return result
 
 
-def _may_have_changed(artifact: Any, source: Any) -> bool:
+def _folder(pretrained: Any, original: Any) -> Path | None:
+    """Return where the checkpoint's own files are; None if nobody can tell."""
+    name = getattr(pretrained, "model_name_or_path", None)
+    source = original or name
+    if source is None or Path(source).is_dir():
+        return source and Path(source)
+    options = hub_options(pretrained.init_kwargs) if str(source) == str(name) else {}
+    try:
+        return snapshot(
+            str(source), [pattern for patterns in _FILES.values() for pattern in patterns], **options
+        )
+    except (OSError, ValueError) as error:
+        _logger.warning(
+            "Tokenizer and processors are as transformers writes them, not %s's own: %s", source, error
+        )
+        return None
+
+
+def _may_have_changed(artifact: Any, folder: Path) -> bool:
     """Whether what somebody has loaded may be other than the checkpoint's.
 
     Upstream itself loads the generation config, to make its provider, and leaves a field of its own in it.
@@ -61,19 +81,11 @@ def _may_have_changed(artifact: Any, source: Any) -> bool:
         return False
     if not hasattr(artifact, "to_diff_dict"):
         return True
-    now, then = artifact.to_diff_dict(), type(artifact).from_pretrained(source).to_diff_dict()
+    now, then = artifact.to_diff_dict(), type(artifact).from_pretrained(folder).to_diff_dict()
     return any(now.get(name) != then.get(name) for name in (now.keys() | then.keys()) - {"trust_remote_code"})
 
 
-def _copy(pretrained: Any, source: Any, target: Path, patterns: Sequence[str]) -> None:
-    """Copy files from a folder, or as upstream does where it is a name of the hub."""
-    folder = Path(source)
-    if not folder.is_dir():
-        options: dict[str, Any] = {}
-        if "revision" in inspect.signature(pretrained._copy_custom_modeling_files).parameters:
-            options["revision"] = pretrained.init_kwargs.get("revision")
-        pretrained._copy_custom_modeling_files(source, target, list(patterns), **options)
-        return
+def _copy(folder: Path, target: Path, patterns: Sequence[str]) -> None:
     if folder.samefile(target):  # there is nothing else to copy from
         return
     for written in _matching(target, patterns):

@@ -1,0 +1,1 @@
+"""Where upstream finds a checkpoint's weights: the revision, and the index."""
