@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import struct
 import sys
 from collections.abc import Callable
@@ -36,7 +37,7 @@ def write_index(folder: Path, named: str, total_size: int | None) -> dict[str, A
 def save(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Return a function that saves into the folders of ranks, as rank 0."""
 
-    def save(folders: list[Path], **options: Any) -> None:
+    def save(folders: list[Path], *, writes_index: bool = True, **options: Any) -> None:
         pretrained = SimpleNamespace(
             state=SimpleNamespace(source=SimpleNamespace(key_to_filename_map=FILE_OF))
         )
@@ -53,7 +54,13 @@ def save(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         dist.all_gather_object.side_effect = gather
         monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(distributed=dist))
         monkeypatch.setitem(sys.modules, "torch.distributed", dist)
-        FIX.save_weights(call, lambda: None)
+        index = folders[0] / INDEX
+
+        def upstream() -> None:
+            if writes_index and index.exists():
+                os.utime(index, ns=(1, 1))
+
+        FIX.save_weights(call, upstream)
 
     return save
 
@@ -70,6 +77,22 @@ def test_size_is_that_of_the_files(
     assert after["metadata"].get("total_size") == expected
     assert after["weight_map"] == before["weight_map"]
     assert {path.name for path in tmp_path.iterdir()} == {INDEX, *FILE_OF.values()}
+
+
+@pytest.mark.parametrize("earlier", ["", "model-00001-of-00002.safetensors"])
+def test_index_of_an_earlier_save_is_not_what_is_read(
+    save: Callable[..., None], earlier: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for key in FILE_OF:
+        write(tmp_path, key)
+    write_index(tmp_path, "ab", 4)
+    if earlier:
+        (tmp_path / earlier).write_bytes((tmp_path / FILE_OF["a"]).read_bytes())
+    with caplog.at_level(logging.WARNING):
+        save([tmp_path], writes_index=False)
+    after = json.loads((tmp_path / INDEX).read_text())
+    assert after == {"metadata": {"total_size": 6}, "weight_map": FILE_OF}
+    assert ("has shards of an earlier save: ['model-00001" in caplog.text) is bool(earlier)
 
 
 def test_files_of_other_ranks_are_named(

@@ -72,7 +72,7 @@ def refusal_of_an_older_model(_world: World) -> str:
     model = torch.nn.Module()
     model.language_model = torch.nn.Module()
     size = "get_context_parallel_world_size"
-    with mock.patch.object(forward.parallel_state, size, return_value=2):
+    with mock.patch(f"megatron.core.parallel_state.{size}", return_value=2):
         try:
             forward._arguments(model, {"input_ids": torch.zeros(1, 8)})
         except NotImplementedError as error:
