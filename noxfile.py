@@ -106,7 +106,7 @@ def tests(session: nox.Session) -> None:
         session.run("pytest", "-n", "auto", *session.posargs)
     else:
         session.run("coverage", "erase")
-        session.run("coverage", "run", "-m", "pytest", "-n", "auto")
+        session.run("coverage", "run", "-m", "pytest", "-n", "auto", "--durations=60")
         session.run("coverage", "combine", "--quiet")
         session.run("coverage", "report")
         for release in RELEASES[:-1]:
