@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -68,6 +68,13 @@ def measure(
     logits = reference.logits if reference else {}
     digests = {name: digest(RawTensor.from_torch(tensor)) for name, tensor in logits.items()}
     return Measured(digests, refusal, cells)
+
+
+def measure_each(
+    world: World, rows: Sequence[tuple[Path, tuple[str, ...]]], adapters: tuple[str, ...]
+) -> list[Measured]:
+    """Measure checkpoints one after the other in one process, each with the names of its changed fields."""
+    return [measure(world, checkpoint, adapters, fields) for checkpoint, fields in rows]
 
 
 def _cell(

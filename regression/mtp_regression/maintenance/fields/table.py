@@ -12,11 +12,12 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 
 from mtp_regression.adapters import MEGATRON_BRIDGE, PATCHED_MEGATRON_BRIDGE
 from mtp_regression.maintenance.fields.changes import Row, rows
-from mtp_regression.maintenance.fields.measure import Measured, measure
+from mtp_regression.maintenance.fields.measure import Measured, measure_each
 from mtp_regression.maintenance.known import PATCHED, UPSTREAM, known_of
 from mtp_regression.ranks import run as ranks
 from mtp_regression.stages.run import REFUSALS
@@ -26,6 +27,8 @@ REFERENCE = "transformers"
 HONOURS, IGNORES, REFUSES, DIFFERS = "honours", "ignores", "refuses", "differs"
 _OWN = tuple(error.__name__ for error in REFUSALS)
 _MODULE = MEGATRON_BRIDGE.partition(":")[0]
+_AT_ONCE = 8
+"""Rows that a process measures; starting it costs as much as two of them."""
 
 Cells = dict[str, str]
 """What became of a row: whether REFERENCE honours the change; UPSTREAM and PATCHED as in `Measured`."""
@@ -58,8 +61,9 @@ def _run(chosen: Sequence[Row]) -> Iterator[tuple[str, Cells]]:
     """Run rows, as many at a time as there are processors; yields the name and the cells of each."""
     ranks.warm([_MODULE])
     references: dict[Row, Mapping[str, bytes]] = {}
+    parts = [chosen[begin : begin + _AT_ONCE] for begin in range(0, len(chosen), _AT_ONCE)]
     with ThreadPoolExecutor(os.cpu_count()) as threads:
-        for row, measured in zip(chosen, threads.map(_measured, chosen), strict=True):
+        for row, measured in zip(chosen, chain.from_iterable(threads.map(_measured, parts)), strict=True):
             before = max(
                 (other for other in references if row.continues(other)),
                 key=lambda other: len(other.changes),
@@ -75,14 +79,18 @@ def _run(chosen: Sequence[Row]) -> Iterator[tuple[str, Cells]]:
             yield row.name, cells
 
 
-def _measured(row: Row) -> Measured:
+def _measured(part: Sequence[Row]) -> list[Measured]:
     with tempfile.TemporaryDirectory(prefix="mtp-fields-") as scratch:
-        checkpoint = row.spec().write(Path(scratch, "checkpoint"), manifest=False)
-        measured: Measured = ranks.run(
-            measure,
-            *(checkpoint, (MEGATRON_BRIDGE, PATCHED_MEGATRON_BRIDGE), row.names),
+        folders = [
+            row.spec().write(Path(scratch, str(number), "checkpoint"), manifest=False)
+            for number, row in enumerate(part)
+        ]
+        measured: list[Measured] = ranks.run(
+            measure_each,
+            [(folder, row.names) for folder, row in zip(folders, part, strict=True)],
+            (MEGATRON_BRIDGE, PATCHED_MEGATRON_BRIDGE),
             world_size=1,
-            time_limit=120,
+            time_limit=120 * _AT_ONCE,
             log_folder=Path(scratch, "logs"),
             preload=[_MODULE],
         )[0]
