@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,3 +55,18 @@ def known_of(
         ordered = {name: known[name] for name in names if name in known}
         file.write_text(json.dumps(ordered, indent=1) + "\n", encoding="utf-8")
     return known
+
+
+def differences(known: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:
+    """Say which rows are not as they are known."""
+    for name, row in found.items():
+        if known.get(name) != row:
+            yield f"{name}: known as {known.get(name)}, and is {row}"
+
+
+def conclude(what: str, problems: Sequence[str]) -> int:
+    """Print all problems and, last, what was run and whether it is as known; return the exit code."""
+    for problem in problems:
+        print(problem)
+    print(f"{what}: " + (f"{len(problems)} problems" if problems else "as known"))
+    return 1 if problems else 0

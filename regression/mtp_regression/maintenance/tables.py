@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any, NoReturn
 
 import typer
 
@@ -13,17 +13,19 @@ Text = Annotated[
 Update = Annotated[bool, typer.Option("--update", help="Renew what is known of the release.")]
 
 
-def cases(
-    text: Text = None,
-    update: Update = False,
-) -> None:
+def _run(table: Any, text: list[str] | None, what: str, *, update: bool) -> NoReturn:
+    """Run the rows of a table's module that have every word in their names, and exit."""
+    chosen = table.choose(text or ())
+    if not chosen:
+        raise typer.BadParameter(f"no {what} has {' and '.join(map(repr, text or ()))} in its name")
+    raise typer.Exit(table.main(chosen, update=update))
+
+
+def cases(text: Text = None, update: Update = False) -> None:
     """Run every scenario on the installed release, as it is and patched, and compare with what is known."""
     from mtp_regression.maintenance.cases import table
 
-    chosen = table.choose(text or ())
-    if not chosen:
-        raise typer.BadParameter(f"no scenario has {' and '.join(map(repr, text or ()))} in its name")
-    raise typer.Exit(table.main(chosen, update=update))
+    _run(table, text, "scenario", update=update)
 
 
 def cases_page() -> None:
@@ -40,17 +42,11 @@ def api_page() -> None:
     print(page(), end="")
 
 
-def fields(
-    text: Text = None,
-    update: Update = False,
-) -> None:
+def fields(text: Text = None, update: Update = False) -> None:
     """Change every field of config.json on the installed release, as it is and patched: the same logits?"""
     from mtp_regression.maintenance.fields import table
 
-    chosen = table.choose(text or ())
-    if not chosen:
-        raise typer.BadParameter(f"no row has {' and '.join(map(repr, text or ()))} in its name")
-    raise typer.Exit(table.main(chosen, update=update))
+    _run(table, text, "row", update=update)
 
 
 def kinds(update: Update = False) -> None:
@@ -67,17 +63,11 @@ def config_page() -> None:
     print(page(), end="")
 
 
-def folders(
-    text: Text = None,
-    update: Update = False,
-) -> None:
+def folders(text: Text = None, update: Update = False) -> None:
     """Read every kind of folder with the installed release, as it is and patched, and with transformers."""
     from mtp_regression.maintenance.folders import table
 
-    chosen = table.choose(text or ())
-    if not chosen:
-        raise typer.BadParameter(f"no kind has {' and '.join(map(repr, text or ()))} in its name")
-    raise typer.Exit(table.main(chosen, update=update))
+    _run(table, text, "kind", update=update)
 
 
 def folders_page() -> None:

@@ -37,10 +37,10 @@ def _save_weights(call: Save, proceed: Callable[[], Any]) -> Any:
     file_of = getattr(source, "key_to_filename_map", {})
     folder = index.parent
     is_writer = not dist.is_initialized() or dist.get_rank() == 0
-    if is_writer and file_of:
-        _leave_out_earlier(index, _saved(folder, file_of), is_new=_time(index) != earlier)
+    saved = _saved(folder, file_of) if is_writer else {}
+    if saved:
+        _leave_out_earlier(index, saved, is_new=_time(index) != earlier)
     has_index = is_writer and index.exists()
-    saved = _saved(folder, file_of) if has_index else {}
     here = frozenset(saved)
     if dist.is_initialized() and call.arguments.get("distributed_save", False):
         lacks = [has_index and not here.issuperset(file_of.values())]

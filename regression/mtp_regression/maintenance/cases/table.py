@@ -20,7 +20,7 @@ from typing import Any
 from rich.console import Console
 
 from mtp_regression.comparison.verdicts import Verdict
-from mtp_regression.maintenance.known import PATCHED, UPSTREAM, known_of
+from mtp_regression.maintenance.known import PATCHED, UPSTREAM, conclude, known_of
 from mtp_regression.roundtrip.declared import declared_exceptions
 from mtp_regression.roundtrip.evidence import Crash
 from mtp_regression.roundtrip.judge import Record, judge
@@ -57,10 +57,7 @@ def main(scenarios: Sequence[Scenario], *, update: bool) -> int:
     known = known_of(KNOWN, release, rows, (scenario.name for scenario in SCENARIOS), update=update)
     wanted = {scenario.name: scenario.wanted(release) for scenario in scenarios}
     problems = [*_differences(known, rows), *_not_exact(rows, wanted)]
-    for problem in problems:
-        print(problem)
-    print(f"{len(rows)} scenarios on {release}: " + (f"{len(problems)} problems" if problems else "as known"))
-    return 1 if problems else 0
+    return conclude(f"{len(rows)} scenarios on {release}", problems)
 
 
 def _run(scenarios: Sequence[Scenario]) -> Iterator[tuple[str, Row]]:

@@ -19,7 +19,7 @@ from mtp_regression.adapters import PATCHED_MEGATRON_BRIDGE
 from mtp_regression.forward.batches import Batch, draw, packed, padded_before, positioned
 from mtp_regression.maintenance.fields.changes import MODELS
 from mtp_regression.maintenance.fields.measure import measure
-from mtp_regression.maintenance.known import OTHERS, RELEASES, known_of, known_of_all
+from mtp_regression.maintenance.known import OTHERS, RELEASES, conclude, differences, known_of, known_of_all
 from mtp_regression.ranks import run as ranks
 from mtp_regression.ranks.parallel import Parallel
 
@@ -112,15 +112,7 @@ def main(*, update: bool) -> int:
                 unseen = [fault for fault, of in zip(faults, faulty, strict=True) if of != DIFFERS]
                 problems += [f"{name}: {fault} is not seen" for fault in unseen]
     known = known_of(KNOWN, release, found, names(), update=update)
-    problems += [
-        f"{name}: known as {known.get(name)}, and is {cell}"
-        for name, cell in found.items()
-        if known.get(name) != cell
-    ]
-    for problem in problems:
-        print(problem)
-    print(f"{len(found)} kinds on {release}: " + (f"{len(problems)} problems" if problems else "as known"))
-    return 1 if problems else 0
+    return conclude(f"{len(found)} kinds on {release}", [*problems, *differences(known, found)])
 
 
 def _cells(name: str) -> tuple[str, ...]:

@@ -21,7 +21,7 @@ from mtp_fixtures.faults.table import FAULTS, FOLDERS
 from mtp_fixtures.faults.write import write_faulty
 from mtp_regression.adapters import MEGATRON_BRIDGE, PATCHED_MEGATRON_BRIDGE
 from mtp_regression.maintenance.folders.measure import RIGHT, measure
-from mtp_regression.maintenance.known import PATCHED, UPSTREAM, known_of
+from mtp_regression.maintenance.known import PATCHED, UPSTREAM, conclude, differences, known_of
 from mtp_regression.ranks import run as ranks
 from mtp_regression.stages.run import REFUSALS
 
@@ -59,11 +59,7 @@ def main(chosen: Sequence[Fault], *, update: bool) -> int:
     release = metadata.version("megatron-bridge")
     found = dict(_run(chosen))
     known = known_of(KNOWN, release, found, ROWS, update=update)
-    problems = [*_problems(known, found)]
-    for problem in problems:
-        print(problem)
-    print(f"{len(found)} folders on {release}: " + (f"{len(problems)} problems" if problems else "as known"))
-    return 1 if problems else 0
+    return conclude(f"{len(found)} folders on {release}", [*differences(known, found), *_problems(found)])
 
 
 def _run(chosen: Sequence[Fault]) -> Iterator[tuple[str, Cells]]:
@@ -90,10 +86,9 @@ def _measured(row: Fault) -> Cells:
     return dict(zip(COLUMNS, cells, strict=True))
 
 
-def _problems(known: Mapping[str, Cells], found: Mapping[str, Cells]) -> Iterator[str]:
+def _problems(found: Mapping[str, Cells]) -> Iterator[str]:
+    """Say which rows no patched release may have."""
     for name, cells in found.items():
-        if known.get(name) != cells:
-            yield f"{name}: known as {known.get(name)}, and is {cells}"
         if cells[UPSTREAM] == RIGHT and cells[PATCHED] != RIGHT:
             yield f"{name}: right as the release is, and patched {cells[PATCHED]}"
         if cells[PATCHED] != RIGHT and not cells[PATCHED].startswith(_REFUSALS):
