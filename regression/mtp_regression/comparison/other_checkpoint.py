@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 
 from mtp_checkpoint.files.index import INDEX_NAME, SUFFIX
 from mtp_checkpoint.layouts.expert_layout import ExpertLayout
@@ -144,6 +144,6 @@ def write_checkpoint(folder: Path, tensors: Tensors, *, like: Path) -> Path:
     """
     weights = (f"*{SUFFIX}", INDEX_NAME)
     shutil.copytree(like, folder, ignore=shutil.ignore_patterns(*weights))
-    content = {name: tensors[name].to_torch() for name in tensors}
+    content = {name: tensors[name].array() for name in tensors}
     save_file(content, folder / f"model{SUFFIX}", metadata={"format": "pt"})
     return folder

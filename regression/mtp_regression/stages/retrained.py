@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 from functools import partial
 
-import torch
+import numpy as np
 
 from mtp_regression.comparison.other_checkpoint import Moved, SignFlipped
 from mtp_regression.comparison.tensors import Tensors
@@ -47,10 +47,15 @@ def _fill(loaded: Loaded, other: Tensors) -> None:
 
 def _flip(loaded: Loaded) -> None:
     for _, parameter in loaded.bridge.parameters():
-        if parameter.dim() >= 2:
-            bits = _INTEGERS[parameter.element_size()]  # negated as a number, a NaN may lose its payload
-            parameter.data.view(bits).bitwise_xor_(torch.iinfo(bits).min)
+        if len(parameter.shape) < 2:
+            continue
+        # As integers: negated as a number, a NaN may lose its payload.
+        if isinstance(parameter, np.ndarray):
+            bits = np.dtype(f"i{parameter.itemsize}")
+            parameter.view(bits)[...] ^= np.iinfo(bits).min
+        else:
+            import torch
 
-
-_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-"""Signed integers by size in bytes."""
+            integers = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+            kind = integers[parameter.element_size()]
+            parameter.data.view(kind).bitwise_xor_(torch.iinfo(kind).min)
