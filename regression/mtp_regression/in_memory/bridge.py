@@ -127,13 +127,14 @@ class InMemoryBridge:
             write_file(folder / _SAVED, wholes)
         self.world.barrier()
 
-    def load_megatron(self, folder: Path, checkpoint: Path, parallel: Parallel) -> None:
+    def load_megatron(self, folder: Path, checkpoint: Path, parallel: Parallel) -> dict[str, Array]:
         """Build the model in a layout and load what `save_megatron` wrote in another."""
         self.build(checkpoint, parallel)
         self._checkpoint = Checkpoint(checkpoint, self._declared)
         saved = read_folder(folder)
         for parameter in self._parameters:
             self._fill(parameter, saved[parameter.name].array())
+        return self.model
 
     def warnings(self) -> list[str]:
         """There are none."""
