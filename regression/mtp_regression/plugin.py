@@ -44,13 +44,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marks, and collect the suite for the bridge that the option names."""
+    """Register the marks; with a bridge, leave the tests that are in the folder alone unless asked for."""
     for mark in MARKS:
         config.addinivalue_line("markers", mark)
-    if config.getoption("mtp_bridge"):
-        suite = str(Path(__file__).parent / "conformance" / "any_bridge.py")
-        given = config.args_source is config.ArgsSource.ARGS
-        config.args = [*config.args, suite] if given else [suite]
+    if config.getoption("mtp_bridge") and config.args_source is not config.ArgsSource.ARGS:
+        config.args = []  # the suite alone
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -76,8 +74,16 @@ def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> Non
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep a module's tests of Megatron on one worker, and leave those for a GPU out unless asked for."""
+def pytest_collection_modifyitems(
+    session: pytest.Session, config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Add the suite on the bridge that the option names; keep a module's tests of Megatron on one worker.
+
+    Tests for a GPU are left out unless asked for.
+    """
+    if config.getoption("mtp_bridge"):  # not as an argument: then conftest files beside it would count
+        suite = Path(__file__).parent / "conformance" / "any_bridge.py"
+        items += session.genitems(pytest.Module.from_parent(session, path=suite))
     for item in items:
         if item.get_closest_marker("megatron"):
             item.add_marker(pytest.mark.xdist_group(f"megatron, {item.path.name}"))
