@@ -38,11 +38,15 @@ class _Changed(Mapping[str, RawTensor]):
 
 
 class Moved(_Changed):
-    """A checkpoint's tensors with their values in other places."""
+    """A checkpoint's tensors with their values in other places, but for those below a prefix."""
+
+    def __init__(self, source: Tensors, *, kept: str = "") -> None:
+        super().__init__(source)
+        self._kept = kept
 
     def __getitem__(self, name: str) -> RawTensor:
         tensor = self._source[name]
-        if parse(name).scale:
+        if parse(name).scale or (self._kept and name.startswith(self._kept)):
             return tensor
         return RawTensor(tensor.dtype, tensor.shape, partial(_moved, tensor))
 

@@ -21,12 +21,12 @@ def fill(recipes: Mapping[str, Recipe], parameters: Iterable[tuple[str, Any]]) -
 
     Args:
         recipes: Recipe of each parameter by name, from `native_parameters`.
-        parameters: Name, as `check` takes it, and array or `torch.Tensor` of each parameter on the rank.
+        parameters: Name, as `check` takes it, and `torch.Tensor` or array of each parameter on the rank.
     """
     for name, parameter in parameters:
         recipe = recipes.get(expected_name(name))
         try:
-            value = recipe and recipe()
+            value = None if recipe is None else recipe()
         except AbsentError:
             continue
         if value is None or value.shape != tuple(parameter.shape):

@@ -13,6 +13,7 @@ from mtp_regression.stages.exports import saved, stream
 from mtp_regression.stages.files import files
 from mtp_regression.stages.loaded import Loaded
 from mtp_regression.stages.native import native
+from mtp_regression.stages.refused import refused
 from mtp_regression.stages.reloaded import reloaded
 from mtp_regression.stages.resharded import resharded
 from mtp_regression.stages.retrained import retrained
@@ -28,7 +29,7 @@ def _load(loaded: Loaded) -> Outcome:
 
 
 def _forward(loaded: Loaded) -> Outcome:
-    from mtp_regression.stages.forward import forward  # imports torch
+    from mtp_regression.stages.forward import forward  # imports torch, which not every bridge needs
 
     return forward(loaded)
 
@@ -43,6 +44,7 @@ _STAGES: Mapping[Stage, Callable[[Loaded], Outcome]] = {
     Stage.RETRAINED: retrained,
     Stage.RELOADED: reloaded,
     Stage.RESHARDED: resharded,
+    Stage.REFUSED: refused,
 }
 
 
