@@ -139,9 +139,10 @@ def every_e4m3() -> Array:
 
 
 @pytest.mark.parametrize("scale", [2**-10, 0.0123, 1.0, 3.3])
-def test_fp8_comes_back_after_bf16(scale: float) -> None:
+@pytest.mark.parametrize("dtype", [BF16, np.dtype(np.float32)])
+def test_fp8_comes_back_after_bf16(scale: float, dtype: np.dtype[Any]) -> None:
     """254 columns are two blocks, 130 rows another two."""
-    scales = np.array([[scale, scale / 3], [scale * 5, scale]]).astype(BF16)
+    scales = np.array([[scale, scale / 3], [scale * 5, scale]]).astype(dtype)
     weight, same = quantize(dequantize(every_e4m3(), scales).astype(BF16), scales)
     assert weight.tobytes() == every_e4m3().tobytes()
     assert same.tobytes() == scales.tobytes()
