@@ -93,6 +93,18 @@ def test_a_mistake_that_one_check_sees(
     assert set(findings) == {stage}
 
 
+def test_a_row_that_is_not_there(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    findings = found(make_checkpoint(TIED), "tp1", tmp_path, adapter="in_memory_saboteurs:DropsARow")
+    assert set(findings) == {*CONVERTED, Stage.FILES, Stage.RETRAINED, Stage.RELOADED}
+    names = {finding.tensor for stage in CONVERTED for finding in findings[stage]}
+    assert names == {"mtp.fc.weight", "mtp.layers.0.eh_proj.weight"}
+
+
+def test_a_mistake_of_the_way_back(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    findings = found(make_checkpoint(TIED), "tp1", tmp_path, adapter="in_memory_saboteurs:ExportsGateAsUp")
+    assert set(findings) == {Stage.STREAM, Stage.SAVED, Stage.RETRAINED, Stage.RELOADED}
+
+
 def test_the_layout_of_the_first_checkpoint(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
     findings = found(
         make_checkpoint(Q36),

@@ -33,6 +33,11 @@ def exchanged(section: Section, one: str, other: str) -> Table:
     return {**TABLE, section: tuple(replace(row, keys=keys[row.name]) for row in TABLE[section])}
 
 
+def without(section: Section, name: str) -> Table:
+    """The table without a row."""
+    return {**TABLE, section: tuple(row for row in TABLE[section] if row.name != name)}
+
+
 def _up_above_gate(_sizes: Geometry, gate: Array, up: Array) -> Array:
     return np.concatenate((up, gate))
 
@@ -150,6 +155,26 @@ class _UpFirst(Checkpoint):
 
 class PackedUpFirst(InMemoryBridge):
     checkpoint = _UpFirst
+
+
+# Mistakes of the way back.
+
+
+class DropsARow(InMemoryBridge):
+    """Has no idea of one parameter."""
+
+    table = without(Section.MTP, "eh_proj.weight")
+
+
+class ExportsGateAsUp(InMemoryBridge):
+    """Gives up's rows under the key of gate, and the reverse, in every export."""
+
+    def exported(self) -> Iterator[tuple[str, Array]]:
+        names = {"gate_proj": "up_proj", "up_proj": "gate_proj"}
+        for key, tensor in super().exported():
+            head, _, name = key.removesuffix(".weight").rpartition(".")
+            other = names.get(name, name) if head == "mtp.layers.0.mlp" else name
+            yield key.replace(f".{name}.", f".{other}."), tensor
 
 
 # Mistakes that one check alone can see.
