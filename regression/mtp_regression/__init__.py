@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from mtp_checkpoint.lazy import attach
 
 if TYPE_CHECKING:  # the list of public names; `attach` reads it
+    from mtp_regression.adapters.find import AdapterError as AdapterError
     from mtp_regression.adapters.protocol import Adapter as Adapter
-    from mtp_regression.adapters.protocol import AdapterError as AdapterError
     from mtp_regression.comparison.verdicts import Finding as Finding
     from mtp_regression.comparison.verdicts import Verdict as Verdict
     from mtp_regression.ranks.devices import Device as Device
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # the list of public names; `attach` reads it
     from mtp_regression.ranks.parallel import GRID as GRID
     from mtp_regression.ranks.parallel import Coordinates as Coordinates
     from mtp_regression.ranks.parallel import Parallel as Parallel
-    from mtp_regression.ranks.run import RankError as RankError
+    from mtp_regression.ranks.rank import RankError as RankError
     from mtp_regression.ranks.run import run as run
     from mtp_regression.ranks.world import World as World
     from mtp_regression.roundtrip.declared import DeclaredException as DeclaredException

@@ -1,4 +1,10 @@
-"""The bridges: the contract (`protocol.Adapter`), and one module for each that the kit knows."""
+"""The bridges: the contract (`protocol`), bases for it, and one module for each bridge that the kit knows."""
 
 MEGATRON_BRIDGE = "mtp_regression.adapters.megatron_bridge:MegatronBridge"
 PATCHED_MEGATRON_BRIDGE = "mtp_regression.adapters.megatron_bridge:PatchedMegatronBridge"
+
+SHIPPED = {
+    "megatron-bridge": MEGATRON_BRIDGE,
+    "megatron-bridge+patch": PATCHED_MEGATRON_BRIDGE,
+}
+"""Adapters that ship with the kit, by the names that commands take."""

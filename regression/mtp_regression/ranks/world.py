@@ -57,6 +57,20 @@ class World:
             raise RuntimeError(f"rank {self.rank} of {self.size} sees no GPU")
         return self.local_rank % gpus
 
+    def gather(self, value: Any) -> list[Any]:
+        """Return every rank's value, in rank order; called on every rank. Values are pickled."""
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        dist.barrier(device_ids=[self.gpu] if self.device is Device.CUDA else None)
+
+    def peak_gpu_bytes(self) -> int:
+        """Return the most that torch has allocated on this rank's GPU so far; 0 without one."""
+        return int(torch.cuda.max_memory_allocated())
+
 
 def external_world(device: Device = Device.CPU, environ: Mapping[str, str] = os.environ) -> World | None:
     """Finds out whether torchrun, or srun with several tasks, started this process as a rank.
@@ -140,7 +154,7 @@ def join(world: World, timeout: timedelta = timedelta(minutes=30)) -> None:
 def leave(world: World) -> None:
     """Waits for all ranks, so that no connection closes too early, and destroys the process groups."""
     if dist.is_initialized():
-        dist.barrier(device_ids=[world.gpu] if world.device is Device.CUDA else None)
+        world.barrier()
         dist.destroy_process_group()
 
 

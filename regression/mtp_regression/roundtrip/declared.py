@@ -91,7 +91,11 @@ class Sorted:
 
 def declared_exceptions() -> tuple[DeclaredException, ...]:
     """Read the exceptions that ship with the package."""
-    text = resources.files(__package__).joinpath("declared.toml").read_text(encoding="utf-8")
+    text = (
+        resources.files("mtp_regression.adapters")
+        .joinpath("megatron_bridge.toml")
+        .read_text(encoding="utf-8")
+    )
     return tuple(DeclaredException(**entry) for entry in tomllib.loads(text)["exception"])
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtp_regression.adapters.protocol import AdapterError, Examined, examine
+from mtp_regression.adapters.find import AdapterError, Examined, examine
 from mtp_regression.ranks import run as ranks
 from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.fork_server import call

@@ -45,7 +45,7 @@ class Request:
         parallels: Parallel layouts, or two for a Megatron checkpoint; none takes the grid (what of it ranks,
             GPUs, memory and disk allow).
         stages: What to take after the load; none takes all that adapter, checkpoints and layouts allow.
-        adapter: See `adapters.protocol.find`.
+        adapter: See `adapters.find.find`.
         device: Where the ranks keep their tensors.
         time_limit: Seconds a case may take; None takes 300, and 3600 with published dimensions.
         report_path: Where the JSON report goes; the ranks' logs go beside it.

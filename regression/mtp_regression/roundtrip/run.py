@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from mtp_regression.adapters.protocol import AdapterError, examine
+from mtp_regression.adapters.find import AdapterError, examine
 from mtp_regression.ranks.run import PreloadError
 from mtp_regression.ranks.world import World, external_world
 from mtp_regression.roundtrip.declared import declared_exceptions

@@ -46,7 +46,7 @@ class Use(StrEnum):
     PINNED = "PinnedRevision"
 
     def adapter(self, *, patched: bool) -> str:
-        """Name the adapter; see `adapters.protocol.find`."""
+        """Name the adapter; see `adapters.find.find`."""
         module = "megatron_bridge" if self is Use.PLAIN else "variants"
         return f"{_ADAPTERS}{module}:{'Patched' if patched else ''}{self}"
 

@@ -115,7 +115,7 @@ class Case:
     """One checkpoint through one bridge in one parallel layout.
 
     Attributes:
-        adapter: See `adapters.protocol.find`.
+        adapter: See `adapters.find.find`.
         checkpoint: The checkpoint's folder.
         parallel: The parallel layout, or the two for a Megatron checkpoint.
         name: The checkpoint's name, by which the report knows it; empty takes the folder's.

@@ -69,7 +69,7 @@ def streamed(loaded: Loaded, expected: Tensors, before: Tensors | None = None) -
     Returns:
         What is not as expected.
     """
-    export = ((name, RawTensor.from_torch(tensor)) for name, tensor in loaded.bridge.stream())
+    export = ((name, RawTensor.of(tensor)) for name, tensor in loaded.bridge.stream())
     return _compare(export, expected, before)
 
 
@@ -128,7 +128,7 @@ class _Watched:
 
     def __iter__(self) -> Iterator[tuple[str, RawTensor]]:
         for name, tensor in self._tensors:
-            raw = RawTensor.from_torch(tensor)
+            raw = RawTensor.of(tensor)
             self.names.append(name)
             self._held.append((name, tensor, digest(raw)))
             self._bytes += raw.data.size
@@ -144,7 +144,7 @@ class _Watched:
 
     def _look_again(self) -> None:
         name, tensor, before = self._held.popleft()
-        raw = RawTensor.from_torch(tensor)
+        raw = RawTensor.of(tensor)
         self._bytes -= raw.data.size
         if digest(raw) != before:
             self._overwritten.append(Finding(name, Verdict.WRONG, "changed after it was yielded"))

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
 
-from mtp_regression.adapters.protocol import MayHave
 from mtp_regression.comparison.tensors import RawTensor, Tensors
 from mtp_regression.oracle.check import check
 from mtp_regression.oracle.parameters import native_parameters
@@ -17,15 +15,10 @@ from mtp_regression.stages.loaded import Loaded
 def native(loaded: Loaded) -> Outcome:
     """Compare every parameter on the rank."""
     wanted = expected(loaded, loaded.source)
-    held = ((name, RawTensor.from_torch(parameter)) for name, parameter in loaded.bridge.parameters())
+    held = ((name, RawTensor.of(parameter)) for name, parameter in loaded.bridge.parameters())
     return Outcome(
         compared=len(wanted), findings=[loaded.on_this_rank(found) for found in check(wanted, held)]
     )
-
-
-def has_oracle(loaded: Loaded) -> bool:
-    """Whether the bridge's model is one that the oracle knows: it tells of its place in the layout."""
-    return callable(getattr(loaded.bridge, "coordinates", None))
 
 
 def expected(loaded: Loaded, source: Tensors) -> Mapping[str, Recipe]:
@@ -36,7 +29,7 @@ def expected(loaded: Loaded, source: Tensors) -> Mapping[str, Recipe]:
         source: The checkpoint that the model should hold; of the same shapes as the case's.
     """
     divisor: int = getattr(loaded.bridge, "vocab_divisor", 1)
-    rank = cast(MayHave, loaded.bridge).coordinates()
+    rank = loaded.bridge.coordinates()
     return native_parameters(
         source, loaded.config, loaded.parallel, rank, vocab_divisor=divisor, without_mtp=loaded.without_mtp
     )

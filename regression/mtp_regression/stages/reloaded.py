@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
-from mtp_regression.adapters.protocol import MayHave
 from mtp_regression.comparison.other_checkpoint import Moved, in_other_mtp_layout, write_checkpoint
 from mtp_regression.comparison.tensors import Tensors
 from mtp_regression.stages.case import Outcome
@@ -47,4 +44,4 @@ def _load(loaded: Loaded, name: str, tensors: Tensors) -> None:
     if loaded.world.rank == 0 and not folder.exists():
         write_checkpoint(folder, tensors, like=loaded.case.checkpoint)
     loaded.barrier()
-    cast(MayHave, loaded.bridge).reload(folder)
+    loaded.bridge.reload(folder)

@@ -13,7 +13,7 @@ from mtp_regression.oracle.fill import fill
 from mtp_regression.stages.case import Outcome
 from mtp_regression.stages.exports import save_and_compare, streamed
 from mtp_regression.stages.loaded import Loaded
-from mtp_regression.stages.native import expected, has_oracle
+from mtp_regression.stages.native import expected
 
 
 def retrained(loaded: Loaded) -> Outcome:
@@ -25,7 +25,7 @@ def retrained(loaded: Loaded) -> Outcome:
     loaded.changed()
     if loaded.case.generated is not None and loaded.world.rank == 0:  # one copy on disk at a time
         shutil.rmtree(loaded.folder / "saved", ignore_errors=True)
-    knows = has_oracle(loaded)
+    knows = loaded.bridge.has_oracle
     other = Moved(loaded.source) if knows else SignFlipped(loaded.source)
     retrain = partial(_fill, other=other) if knows else _flip
     retrain(loaded)
