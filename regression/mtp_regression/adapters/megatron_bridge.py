@@ -5,13 +5,14 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from importlib import metadata, resources
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import mtp_bridge_patch
+from mtp_regression.adapters import DECLARED_OF_MEGATRON_BRIDGE
 from mtp_regression.adapters.megatron_core import MegatronCoreBridge  # before Megatron is imported
 from mtp_regression.megatron import model as megatron_model
 from mtp_regression.megatron.cpu import checkpointing_on_cpu
@@ -40,7 +41,7 @@ class MegatronBridge(MegatronCoreBridge):
 
     bridge = "megatron-bridge"
     loggers = ("megatron.bridge",)
-    declared = resources.files(__package__).joinpath("megatron_bridge.toml")
+    declared = DECLARED_OF_MEGATRON_BRIDGE
     export_to_cpu = True
 
     def __init__(self) -> None:

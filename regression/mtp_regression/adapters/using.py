@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -32,10 +32,14 @@ class Used:
         made.world = world
         self.adapter = made
 
+    def has(self, role: str) -> bool:
+        """Whether the adapter has a role that it may lack."""
+        return callable(getattr(self.adapter, role, None))
+
     @property
     def has_oracle(self) -> bool:
         """Whether the bridge's model is one that the oracle knows: it tells of its place in the layout."""
-        return callable(getattr(self.adapter, "coordinates", None))
+        return self.has("coordinates")
 
     def begin(self, checkpoint: Path, parallel: Parallel) -> None:
         """Build the model, and load the checkpoint."""
@@ -54,6 +58,17 @@ class Used:
         self._start(parallel)
         with self._running():
             self.adapter.model = self.adapter.load_megatron(folder, checkpoint, parallel)
+
+    def parameters(self) -> Iterator[tuple[str, Any]]:
+        """Yield the rank's parameters, under the names that the suite takes for the adapter's."""
+        renamed: Mapping[str, str] = getattr(self.adapter, "renamed", {})
+        for name, parameter in self._call(self.adapter.parameters):
+            chunk, slash, own = name.partition("/")
+            for old, new in renamed.items():
+                if own.startswith(old):
+                    own = new + own.removeprefix(old)
+                    break
+            yield chunk + slash + own, parameter
 
     def warnings(self) -> list[str]:
         """Return the bridge's warnings so far."""

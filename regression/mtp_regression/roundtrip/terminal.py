@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mtp_regression.comparison.verdicts import worst
+from mtp_regression.comparison.verdicts import Finding, Verdict, worst
 from mtp_regression.roundtrip.judge import Record
 
 _CELL_WIDTH = 13
@@ -77,7 +77,9 @@ def findings(records: Sequence[Record]) -> Iterator[str]:
         if record.passed:
             continue
         yield f"{record.checkpoint}, {record.parallel}, {record.stage}: {record.verdict}"
-        graver = [found for found in record.tensors if found.verdict is record.verdict]
+        names, others = _other_names(record.tensors)
+        yield from (f"  {line}" for line in names)
+        graver = [found for found in others if found.verdict is record.verdict]
         yield from _first(f"  {found}" for found in graver)
         yield from _first(f"  stale exception: {stale}" for stale in record.stale)
         if record.crash and record.crash.text == told:
@@ -86,6 +88,31 @@ def findings(records: Sequence[Record]) -> Iterator[str]:
             yield from (f"  {line}" for line in record.crash.text.splitlines())
             told = record.crash.text
         yield from _first(f"  the bridge warned: {warning}" for warning in record.warnings)
+
+
+def _other_names(findings: Sequence[Finding]) -> tuple[list[str], list[Finding]]:
+    """Tell parameters apart that are only called otherwise than expected.
+
+    Returns:
+        A line for each part of the model that has parameters which are missing and others that are not
+        expected; and the findings that are of no such part.
+    """
+    called = {Verdict.MISSING: Counter[str](), Verdict.UNEXPECTED: Counter[str]()}
+    for found in findings:
+        if found.rank is not None and found.verdict in called:
+            called[found.verdict][found.tensor.partition(".")[0]] += 1
+    missing, unexpected = called[Verdict.MISSING], called[Verdict.UNEXPECTED]
+    both = missing.keys() & unexpected.keys()
+    lines = [
+        f"{missing[part]} expected and {unexpected[part]} unknown below {part}.: other names?"
+        for part in sorted(both)
+    ]
+    others = [
+        found
+        for found in findings
+        if not (found.rank is not None and found.verdict in called and found.tensor.partition(".")[0] in both)
+    ]
+    return lines, others
 
 
 def _first(lines: Iterable[str]) -> Iterator[str]:

@@ -43,7 +43,7 @@ class Loaded:
         self.bridge = self._adapter()
         self.parallel = self._first_parallel
         self.without_mtp = bool(getattr(self.bridge, "without_mtp", False))
-        self.stored: Tensors = tensors_of(case.checkpoint, case.generated)
+        self.stored: Tensors = {} if case.wrong else tensors_of(case.checkpoint, case.generated)
         self.source = self.carried(self.stored)
         self.config: dict[str, Any] = json.loads((case.checkpoint / CONFIG_NAME).read_text(encoding="utf-8"))
         if self.without_mtp:

@@ -18,14 +18,12 @@ def reloaded(loaded: Loaded) -> Outcome:
     for name, tensors in others.items():
         _load(loaded, name, tensors)
         expected = loaded.carried(tensors)
-        outcome.findings += streamed(loaded, expected, before)
-        outcome.compared += len(expected)
+        outcome += streamed(loaded, expected, before)
         before = expected
     for name, tensors in others.items():
         _load(loaded, name, tensors)
         expected = loaded.carried(tensors)
-        outcome.findings += save_and_compare(loaded, expected, loaded.folder / f"{name}-saved", before)
-        outcome.compared += len(expected) if loaded.world.rank == 0 else 0
+        outcome += save_and_compare(loaded, expected, loaded.folder / f"{name}-saved", before)
         before = expected
     return outcome
 

@@ -19,7 +19,6 @@ def resharded(loaded: Loaded) -> Outcome:
     loaded.barrier()
     loaded.load_megatron(megatron, layouts.after)
     outcome = native(loaded) if loaded.bridge.has_oracle else Outcome()
-    outcome.findings += streamed(loaded, loaded.source)
-    outcome.findings += save_and_compare(loaded, loaded.source, loaded.folder / "resharded")
-    outcome.compared += len(loaded.source) * (2 if loaded.world.rank == 0 else 1)
+    outcome += streamed(loaded, loaded.source)
+    outcome += save_and_compare(loaded, loaded.source, loaded.folder / "resharded")
     return outcome

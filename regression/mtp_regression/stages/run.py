@@ -11,9 +11,9 @@ from mtp_regression.ranks.rank import Rank
 from mtp_regression.stages.case import About, Case, Outcome, Stage
 from mtp_regression.stages.exports import saved, stream
 from mtp_regression.stages.files import files
-from mtp_regression.stages.forward import forward
 from mtp_regression.stages.loaded import Loaded
 from mtp_regression.stages.native import native
+from mtp_regression.stages.refused import refused
 from mtp_regression.stages.reloaded import reloaded
 from mtp_regression.stages.resharded import resharded
 from mtp_regression.stages.retrained import retrained
@@ -28,16 +28,23 @@ def _load(loaded: Loaded) -> Outcome:
     return Outcome()
 
 
+def _forward(loaded: Loaded) -> Outcome:
+    from mtp_regression.stages.forward import forward  # imports torch, which not every bridge needs
+
+    return forward(loaded)
+
+
 _STAGES: Mapping[Stage, Callable[[Loaded], Outcome]] = {
     Stage.LOAD: _load,
     Stage.NATIVE: native,
     Stage.STREAM: stream,
     Stage.SAVED: saved,
     Stage.FILES: files,
-    Stage.FORWARD: forward,
+    Stage.FORWARD: _forward,
     Stage.RETRAINED: retrained,
     Stage.RELOADED: reloaded,
     Stage.RESHARDED: resharded,
+    Stage.REFUSED: refused,
 }
 
 
