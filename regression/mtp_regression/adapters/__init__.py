@@ -11,5 +11,8 @@ DECLARED_OF_MEGATRON_BRIDGE = resources.files(__name__).joinpath("megatron_bridg
 SHIPPED = {
     "megatron-bridge": MEGATRON_BRIDGE,
     "megatron-bridge+patch": PATCHED_MEGATRON_BRIDGE,
+    "mcore-bridge": "mtp_regression.adapters.mcore_bridge:McoreBridge",
+    "nemo-automodel": "mtp_regression.adapters.nemo_automodel:NemoAutomodel",
+    "transformers": "mtp_regression.adapters.transformers:Transformers",
 }
 """Adapters that ship with the kit, by the names that commands take."""

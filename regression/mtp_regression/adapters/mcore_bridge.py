@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import distributed
 from transformers import AutoConfig
@@ -24,6 +24,7 @@ class McoreBridge(MegatronCoreBridge):
     release = metadata.version("mcore-bridge")
     loggers = ("mcore_bridge",)
     vision = "huggingface"
+    renamed: ClassVar[Mapping[str, str]] = {"visual.visual.": "vision_model."}
 
     def build(self, checkpoint: Path, parallel: Parallel) -> Any:
         """Build the model as ms-swift does, with the checkpoint's MTP layers."""
