@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 from mtp_regression.adapters import SHIPPED
@@ -27,6 +27,7 @@ class Examined:
         in_threads: Whether its ranks are threads.
         grid: The layouts that it can do.
         declared: Failures that it declares; see `roundtrip.declared`.
+        uses: Other ways in which the bridge is used, and the adapter of each.
     """
 
     problem: str = ""
@@ -34,6 +35,7 @@ class Examined:
     in_threads: bool = False
     grid: Sequence[Parallel] = GRID
     declared: Any = ()
+    uses: Mapping[str, str] = field(default_factory=dict)
 
 
 def full_name(name: str) -> str:
@@ -81,6 +83,7 @@ def examine(name: str) -> Examined:
         in_threads=getattr(found, "ranks", "") == "threads",
         grid=tuple(getattr(found, "grid", GRID)),
         declared=getattr(found, "declared", ()),
+        uses=dict(getattr(found, "uses", {})),
     )
 
 

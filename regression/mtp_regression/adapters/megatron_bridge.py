@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 import mtp_bridge_patch
-from mtp_regression.adapters import DECLARED_OF_MEGATRON_BRIDGE
+from mtp_regression.adapters import DECLARED_OF_MEGATRON_BRIDGE, USES_OF_MEGATRON_BRIDGE, patched_uses
 from mtp_regression.adapters.megatron_core import MegatronCoreBridge  # before Megatron is imported
 from mtp_regression.megatron import model as megatron_model
 from mtp_regression.megatron.cpu import checkpointing_on_cpu
@@ -42,6 +42,7 @@ class MegatronBridge(MegatronCoreBridge):
     bridge = "megatron-bridge"
     loggers = ("megatron.bridge",)
     declared = DECLARED_OF_MEGATRON_BRIDGE
+    uses = USES_OF_MEGATRON_BRIDGE
     export_to_cpu = True
 
     def __init__(self) -> None:
@@ -136,6 +137,8 @@ class Patched:
 
 class PatchedMegatronBridge(Patched, MegatronBridge):
     """The patched bridge."""
+
+    uses = patched_uses()
 
 
 def _read_from(source: Any, tensor_of: Callable[[str], Any]) -> None:

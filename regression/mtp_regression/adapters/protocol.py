@@ -83,6 +83,8 @@ class MayHave(Protocol):
             `mtp_num_layers` is None): what it exports is to be the checkpoint without `mtp.*`, with a
             configuration that declares no MTP layer.
         declared: Failures that are known, each with its reason: see `docs/your-bridge.md`.
+        uses: Other ways in which the bridge is used, by the names of `scenarios.Use`, such as "config-only",
+            and the name of the adapter of each.
     """
 
     def running(self) -> AbstractContextManager[Any]:

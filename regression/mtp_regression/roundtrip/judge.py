@@ -33,6 +33,7 @@ class Record:
     parallel: str
     ranks: int
     stage: str
+    check: str
     verdict: Verdict
     declared: int
     seconds: float
@@ -81,7 +82,8 @@ def judge(case: Case, evidence: Evidence, declared: Sequence[DeclaredException])
             entry for entry in declared if entry.applies(check=case.check(stage), release=about.release)
         ]
         if crash := evidence.crashes.get(stage):
-            records.append(Record(**common, stage=stage, **_of_crash(case, crash, stage, applying)))
+            fields = _of_crash(case, crash, stage, applying)
+            records.append(Record(**common, stage=stage, check=case.check(stage), **fields))
         elif outcomes := evidence.outcomes.get(stage):
             findings = merge(outcomes)
             held = sort_findings(findings, source, applying)
@@ -89,6 +91,7 @@ def judge(case: Case, evidence: Evidence, declared: Sequence[DeclaredException])
                 Record(
                     **common,
                     stage=stage,
+                    check=case.check(stage),
                     verdict=worst(finding.verdict for finding in held.undeclared),
                     declared=len(held.declared),
                     seconds=max(outcome.seconds for outcome in outcomes),
@@ -136,7 +139,7 @@ def report_of(
     import_seconds: float,
     seconds: float,
     not_run: Sequence[str] = (),
-    stages_not_run: Mapping[Stage, str] = MappingProxyType({}),
+    stages_not_run: Mapping[str, str] = MappingProxyType({}),
     unfinished: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Make the JSON report of a run; `docs/report.md` describes it."""

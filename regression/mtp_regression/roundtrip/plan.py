@@ -23,13 +23,13 @@ class Plan:
         cases: One after the other.
         declared: The failures that are declared of the bridge.
         layouts_not_run: Layouts for which there are not the ranks, GPUs or memory.
-        stages_not_run: Stages that the adapter cannot take, and why.
+        stages_not_run: Stages, and other checks, that the adapter cannot take, and why.
     """
 
     cases: Sequence[Planned]
     declared: Sequence[DeclaredException]
     layouts_not_run: Sequence[Parallel | Resharding] = ()
-    stages_not_run: Mapping[Stage, str] = field(default_factory=dict)
+    stages_not_run: Mapping[str, str] = field(default_factory=dict)
 
 
 def named(folders: Sequence[Path]) -> dict[str, Path]:

@@ -88,7 +88,9 @@ class Request:
                 for layout in layouts
             ]
             planned = [(case, case.takes(stages)) for case in cases]
-            yield Plan(planned, declared, layouts_not_run, stages_not_run)
+            yield Plan(
+                planned, declared, layouts_not_run, {str(stage): why for stage, why in stages_not_run.items()}
+            )
 
     def declared(self, adapter: Examined) -> tuple[DeclaredException, ...]:
         """Read the failures that adapter and file declare.

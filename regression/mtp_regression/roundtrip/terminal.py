@@ -15,6 +15,7 @@ from mtp_regression.roundtrip.judge import Record
 
 _CELL_WIDTH = 13
 _SHOWN = 5
+_LISTED_FROM = 5
 
 
 def cells(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
@@ -49,7 +50,31 @@ def cell_text(records: Sequence[Record]) -> str:
 
 
 def tables(records: Sequence[Record], *, width: int) -> Iterator[Table]:
-    """Lay the cells out: a row a checkpoint, a column a parallel layout, as many as the width holds."""
+    """Lay the cells out: a row a checkpoint, a column a parallel layout, as many as the width holds.
+
+    Of many checkpoints, those that were in one layout alone are listed below.
+    """
+    layouts = Counter(checkpoint for checkpoint, _ in cells(records))
+    alone = {checkpoint for checkpoint, count in layouts.items() if count == 1}
+    if len(alone) < _LISTED_FROM:
+        yield from _grid(records, width=width)
+        return
+    if together := [record for record in records if record.checkpoint not in alone]:
+        yield from _grid(together, width=width)
+    yield _list([record for record in records if record.checkpoint in alone])
+
+
+def _list(records: Sequence[Record]) -> Table:
+    table = Table(title=records[0].bridge)
+    for column in ("checkpoint", "layout", "verdict"):
+        table.add_column(column, no_wrap=column == "layout")
+    for (checkpoint, parallel), cell in cells(records).items():
+        style = "green" if all(record.passed for record in cell) else "bold red"
+        table.add_row(checkpoint, parallel, Text(cell_text(cell).replace("\n", ", "), style=style))
+    return table
+
+
+def _grid(records: Sequence[Record], *, width: int) -> Iterator[Table]:
     grouped = cells(records)
     checkpoints = list(dict.fromkeys(checkpoint for checkpoint, _ in grouped))
     parallels = list(dict.fromkeys(parallel for _, parallel in grouped))
