@@ -11,9 +11,14 @@ from mtp_checkpoint.lazy import attach
 
 if TYPE_CHECKING:  # the list of public names; `attach` reads it
     from mtp_regression.adapters.find import AdapterError as AdapterError
+    from mtp_regression.adapters.megatron_core import MegatronCoreBridge as MegatronCoreBridge
     from mtp_regression.adapters.protocol import Adapter as Adapter
+    from mtp_regression.adapters.protocol import MayHave as MayHave
+    from mtp_regression.adapters.state_dict import StateDictBridge as StateDictBridge
     from mtp_regression.comparison.verdicts import Finding as Finding
     from mtp_regression.comparison.verdicts import Verdict as Verdict
+    from mtp_regression.conformance.run import run_checks as run_checks
+    from mtp_regression.conformance.testing import BridgeConformance as BridgeConformance
     from mtp_regression.ranks.devices import Device as Device
     from mtp_regression.ranks.fork_server import PreloadError as PreloadError
     from mtp_regression.ranks.parallel import GRID as GRID

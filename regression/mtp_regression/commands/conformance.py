@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -60,8 +61,11 @@ def conformance(
     try:
         with working_folder_importable():
             if listed:
-                for check in request.listed():
-                    print(check)
+                checks, lacking = request.listed()
+                print(*checks, sep="\n")
+                print(
+                    *(f"not run: {what}: {why}" for what, why in lacking.items()), sep="\n", file=sys.stderr
+                )
                 return
             report = round_trips(request, Console(stderr=as_json))
     except CannotRunError as error:

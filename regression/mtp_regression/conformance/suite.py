@@ -69,8 +69,11 @@ class Conformance(Request):
                     if stages:
                         yield subject, case, stages
 
-    def listed(self) -> Iterator[str]:
-        """Yield the ids of the checks that are asked for, without running any.
+    def listed(self) -> tuple[list[str], dict[str, str]]:
+        """Return the ids of the checks that are asked for, without running any.
+
+        Returns:
+            The ids; and what the adapter cannot be asked for, with the reason.
 
         Raises:
             CannotRunError: It is no adapter, or cannot be imported.
@@ -79,8 +82,8 @@ class Conformance(Request):
             _, adapter = StartedRanks().warm(self.adapter)
         except (AdapterError, PreloadError) as error:
             raise CannotRunError(str(error)) from None
-        for _, case, stages in self.everything(adapter):
-            yield from (check for check in map(case.check, stages) if self.wants(check))
+        ids = [case.check(stage) for _, case, stages in self.everything(adapter) for stage in stages]
+        return [check for check in ids if self.wants(check)], self._not_run(adapter)
 
     def wants(self, check: str) -> bool:
         """Whether a check is asked for."""

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 
@@ -16,23 +14,11 @@ from mtp_regression.in_memory.conversions import BF16, Array
 from mtp_regression.in_memory.folder import FolderWriter, write_file
 from mtp_regression.in_memory.model import Parameter
 from mtp_regression.in_memory.placement import Placement, coordinates, cut, join
-from mtp_regression.in_memory.table import TABLE
+from mtp_regression.in_memory.table import TABLE, Table
 from mtp_regression.ranks.parallel import Coordinates, Parallel
+from mtp_regression.ranks.rank import Rank
 
 _SAVED = "model.safetensors"
-
-
-class Ranks(Protocol):
-    """The ranks of a case, as one of them sees them."""
-
-    rank: int
-    size: int
-
-    def gather(self, value: Any) -> list[Any]:
-        """Return every rank's value, in rank order; all ranks call it."""
-
-    def barrier(self) -> None:
-        """Wait for all ranks."""
 
 
 class SharedWeightsError(ValueError):
@@ -43,7 +29,9 @@ class InMemoryBridge:
     """Keeps the parameters of one rank in numpy arrays.
 
     Attributes:
-        table: What is converted into what; a bridge with another idea has another table.
+        table: What is converted into what; a bridge with another idea of one conversion has another row.
+        placement: Decides which rank has what.
+        checkpoint: Reads and makes what a checkpoint stores.
         world: This rank among the others; set before any method is called.
         model: The parameters by name, BF16.
     """
@@ -53,8 +41,10 @@ class InMemoryBridge:
     engine = "numpy"
     ranks = "threads"
     refusals = (CheckpointError, LayoutError)
-    table = TABLE
-    world: Ranks
+    table: Table = TABLE
+    placement: type[Placement] = Placement
+    checkpoint: type[Checkpoint] = Checkpoint
+    world: Rank
 
     def build(self, checkpoint: Path, parallel: Parallel) -> dict[str, Array]:
         """Make this rank's parameters, without values, of the model that `config.json` declares.
@@ -64,16 +54,19 @@ class InMemoryBridge:
             ValueError: The ranks do not divide a parameter or the layers.
         """
         self._declared = read_model(checkpoint)
-        self._placement = Placement(self._declared, parallel)
+        self._placement = self.placement(self._declared, parallel)
         self._rank = coordinates(parallel, self.world.rank, self.world.size)
-        self._parameters = [
+        parameters = [
             parameter
             for parameter in self._declared.parameters(self.table)
             if self._placement.stages(parameter)  # a tied output layer may be the embedding itself
         ]
         self._names = {
-            parameter: tuple(self._placement.names(parameter, self._rank)) for parameter in self._parameters
+            parameter: tuple(self._placement.names(parameter, self._rank)) for parameter in parameters
         }
+        self._of_keys: dict[tuple[str, ...], list[Parameter]] = {}
+        for parameter in parameters:
+            self._of_keys.setdefault(parameter.keys, []).append(parameter)
         self.model = {
             name: np.empty(self._placement.shape(parameter), BF16)
             for parameter, names in self._names.items()
@@ -88,10 +81,10 @@ class InMemoryBridge:
             CheckpointError: Files of the checkpoint cannot be read, or contradict the index.
             LayoutError: It contradicts itself; names layers or keys.
         """
-        self._checkpoint = Checkpoint(checkpoint, self._declared)
+        self._source = self.checkpoint(checkpoint, self._declared)
         for parameter, names in self._names.items():
             if names:
-                tensors = [self._checkpoint.read(key) for key in parameter.keys]
+                tensors = [self._source.read(key) for key in parameter.keys]
                 self._fill(parameter, parameter.conversion.to_native(self._declared.sizes, tensors))
 
     def reload(self, checkpoint: Path) -> None:
@@ -108,12 +101,12 @@ class InMemoryBridge:
 
     def stream(self) -> Iterator[tuple[str, Array]]:
         """Yield the whole model as the checkpoint stores it, on every rank in the same order."""
-        yield from self._checkpoint.store(self._tensors())
+        yield from self._source.store(self._tensors())
 
     def save(self, folder: Path) -> None:
         """Write the model as the checkpoint is written; rank 0 does."""
-        writer = FolderWriter(folder, self._checkpoint) if self.world.rank == 0 else None
-        for key, tensor in self._checkpoint.store(self._tensors()):
+        writer = FolderWriter(folder, self._source) if self.world.rank == 0 else None
+        for key, tensor in self._source.store(self._tensors()):
             if writer:
                 writer.add(key, tensor)
         if writer:
@@ -121,8 +114,8 @@ class InMemoryBridge:
         self.world.barrier()
 
     def save_megatron(self, folder: Path) -> None:
-        """Write every parameter, whole and under its name in the whole model; rank 0 does."""
-        wholes = {parameter.name: self._whole(parameter) for parameter in self._parameters}
+        """Write the parameters, each whole and of several copies the first; rank 0 does."""
+        wholes = {parameter.name: whole for parameter, whole in self._wholes()}
         if self.world.rank == 0:
             write_file(folder / _SAVED, wholes)
         self.world.barrier()
@@ -130,10 +123,11 @@ class InMemoryBridge:
     def load_megatron(self, folder: Path, checkpoint: Path, parallel: Parallel) -> dict[str, Array]:
         """Build the model in a layout and load what `save_megatron` wrote in another."""
         self.build(checkpoint, parallel)
-        self._checkpoint = Checkpoint(checkpoint, self._declared)
+        self._source = self.checkpoint(checkpoint, self._declared)
         saved = read_folder(folder)
-        for parameter in self._parameters:
-            self._fill(parameter, saved[parameter.name].array())
+        for first, *copies in self._of_keys.values():
+            for parameter in (first, *copies):
+                self._fill(parameter, saved[first.name].array())
         return self.model
 
     def warnings(self) -> list[str]:
@@ -160,19 +154,24 @@ class InMemoryBridge:
             shards.setdefault(number, shard)  # other ranks have copies
         return join(parameter.conversion, self._declared.sizes, [shards[n] for n in sorted(shards)])
 
-    def _tensors(self) -> Iterator[tuple[str, Array]]:
-        """Yield every tensor that parameters are made of, once; all ranks take the same number of them.
+    def _wholes(self) -> Iterator[tuple[Parameter, Array]]:
+        """Yield every parameter, but the first alone of those that are made of the same tensors.
 
         Raises:
-            SharedWeightsError: Parameters that are made of one tensor differ.
+            SharedWeightsError: The others differ from it.
         """
-        of_keys: defaultdict[tuple[str, ...], list[Parameter]] = defaultdict(list)
-        for parameter in self._parameters:
-            of_keys[parameter.keys].append(parameter)
-        for keys, copies in of_keys.items():
-            whole, *others = (self._whole(parameter) for parameter in copies)
-            if any(other.tobytes() != whole.tobytes() for other in others):
-                raise SharedWeightsError(f"{' and '.join(one.name for one in copies)} differ: {keys}")
-            rows = [self._checkpoint.rows(key) for key in keys]
-            tensors = copies[0].conversion.to_stored(self._declared.sizes, whole, rows)
-            yield from zip(keys, tensors, strict=True)
+        for first, *copies in self._of_keys.values():
+            whole = self._whole(first)
+            for copy in copies:
+                if self._whole(copy).tobytes() != whole.tobytes():
+                    raise SharedWeightsError(
+                        f"{first.name} and {copy.name} differ: both are {' and '.join(first.keys)}"
+                    )
+            yield first, whole
+
+    def _tensors(self) -> Iterator[tuple[str, Array]]:
+        """Yield every tensor that parameters are made of."""
+        for parameter, whole in self._wholes():
+            rows = [self._source.rows(key) for key in parameter.keys]
+            tensors = parameter.conversion.to_stored(self._declared.sizes, whole, rows)
+            yield from zip(parameter.keys, tensors, strict=True)

@@ -48,6 +48,18 @@ class Record:
     warnings: list[str] = field(default_factory=list)
     logs: list[str] = field(default_factory=list)
 
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Record:
+        """Make one of a record of a report's JSON."""
+        crash = fields["crash"]
+        read = {
+            "verdict": Verdict(fields["verdict"]),
+            "agreement": {name: math.inf if n is None else n for name, n in fields["agreement"].items()},
+            "tensors": [Finding.of(finding) for finding in fields["tensors"]],
+            "crash": crash and Crash(**{**crash, "stage": Stage(crash["stage"])}),
+        }
+        return cls(**{name: value for name, value in {**fields, **read}.items() if name != "passed"})
+
     @property
     def passed(self) -> bool:
         """Whether something was compared, and all is exact but for what is declared, none of it stale."""

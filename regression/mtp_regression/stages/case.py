@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtp_fixtures import CheckpointSpec
-from mtp_regression.comparison.verdicts import Finding, Verdict
+from mtp_regression.comparison.verdicts import Finding
 from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.ranks.resharding import Resharding
 
@@ -116,10 +116,7 @@ class Outcome:
         Raises:
             KeyError, TypeError, ValueError: They are something else.
         """
-        found = [
-            Finding(**{**finding, "verdict": Verdict(finding["verdict"])}) for finding in fields["findings"]
-        ]
-        return cls(**{**fields, "findings": found})
+        return cls(**{**fields, "findings": [Finding.of(finding) for finding in fields["findings"]]})
 
 
 @dataclass(frozen=True)
