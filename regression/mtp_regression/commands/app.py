@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -27,8 +27,9 @@ _ROOMS: Mapping[str, tuple[Callable[..., None], ...]] = {
 class _Grouped(TyperGroup):
     """Lists the commands by what they are about."""
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write a section for each group."""
+        del ctx
         for title, functions in _ROOMS.items():
             names = [function.__name__ for function in functions]
             with formatter.section(title):
