@@ -74,7 +74,7 @@ def scenarios(as_json: Json = False) -> None:
     """List what a bridge is checked with: checkpoints, and the layouts, stages and uses of each."""
     from mtp_regression.conformance.subjects import subjects
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "name": subject.name,
             "what": subject.about,
