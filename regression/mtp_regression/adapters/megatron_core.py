@@ -102,4 +102,9 @@ class _WarningCollector(logging.Handler):
         self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
+        message = record.getMessage()
+        if record.name == "py.warnings":
+            message = message.splitlines()[0]  # without the line of code
+            if "DeprecationWarning: " in message:
+                return
+        self.messages.append(message)

@@ -120,10 +120,10 @@ class Conversion:
 
     def to_native(self, sizes: Geometry, tensors: Sequence[Array]) -> Array:
         """Make the whole parameter, in BF16, of the tensors, in their stored dtypes."""
-        whole = self.order(sizes, *tensors)
-        if self.offset:
-            whole = whole.astype(np.float32) - np.float32(self.offset)
-        return whole.astype(BF16)
+        if not self.offset:
+            return self.order(sizes, *(tensor.astype(BF16) for tensor in tensors))
+        whole = self.order(sizes, *(tensor.astype(np.float32) for tensor in tensors))
+        return (whole - np.float32(self.offset)).astype(BF16)
 
     def to_stored(self, sizes: Geometry, whole: Array, rows: Sequence[int]) -> list[Array]:
         """Make the tensors, of so many rows each, of the whole parameter: BF16, with an offset F32."""

@@ -97,7 +97,7 @@ def _grid(records: Sequence[Record], *, width: int) -> Iterator[Table]:
 
 def findings(records: Sequence[Record]) -> Iterator[str]:
     """Say of every record that did not pass what is wrong with it: the first few tensors, counted."""
-    told = ""
+    told, told_of = "", tuple[str, ...]()
     for record in records:
         if record.passed:
             continue
@@ -112,7 +112,9 @@ def findings(records: Sequence[Record]) -> Iterator[str]:
         elif record.crash:
             yield from (f"  {line}" for line in record.crash.text.splitlines())
             told = record.crash.text
-        yield from _first(f"  the bridge warned: {warning}" for warning in record.warnings)
+        if (warned := (record.checkpoint, record.parallel, *record.warnings)) != told_of:
+            yield from _first(f"  the bridge warned: {warning}" for warning in record.warnings)
+            told_of = warned
 
 
 def _other_names(findings: Sequence[Finding]) -> tuple[list[str], list[Finding]]:
