@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator, Mapping
-from importlib import metadata
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,6 +17,10 @@ from mtp_regression.ranks.parallel import Parallel
 from mcore_bridge import ModelConfig, get_mcore_model, hf_to_mcore_config  # isort: skip
 
 
+LAYOUTS = ("tp1", "tp2", "pp2", "pp2 vpp2", "ep2", "tp2 ep2", "tp2 etp2", "ep2 etp2")
+"""A part of the grid that takes minutes; each way of splitting, and the pairs that meet in the experts."""
+
+
 class McoreBridge(MegatronCoreBridge):
     """`GPTBridge`: `save_weights` for checkpoints, `export_weights` for inference engines."""
 
@@ -24,6 +28,8 @@ class McoreBridge(MegatronCoreBridge):
     release = metadata.version("mcore-bridge")
     loggers = ("mcore_bridge",)
     vision = "huggingface"
+    declared = resources.files(__package__).joinpath("mcore_bridge.toml")
+    grid = tuple(Parallel.parse(layout) for layout in LAYOUTS)
     renamed: ClassVar[Mapping[str, str]] = {"visual.visual.": "vision_model."}
 
     def build(self, checkpoint: Path, parallel: Parallel) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import metadata
+from importlib import metadata, resources
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +22,7 @@ class NemoAutomodel(StateDictBridge):
 
     bridge = "nemo-automodel"
     release = metadata.version("nemo-automodel")
+    declared = resources.files(__package__).joinpath("nemo_automodel.toml")
 
     def to_native(self, tensors: dict[str, Any], checkpoint: Path) -> Mapping[str, Any]:
         """Convert through `from_hf`."""

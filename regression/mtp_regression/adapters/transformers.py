@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import metadata
+from importlib import metadata, resources
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ class Transformers:
     bridge = "transformers"
     release = metadata.version("transformers")
     engine = "none"
+    declared = resources.files(__package__).joinpath("transformers.toml")
     grid = (Parallel(),)
 
     def build(self, checkpoint: Path, parallel: Parallel) -> Any:
