@@ -17,6 +17,7 @@ import nox
 
 sys.path.insert(0, str(Path(__file__).parent))  # however nox was started
 
+from requirements.adapters import conformance_sessions
 from requirements.cuda import cuda_toolkit, gpus, install_transformer_engine
 from requirements.lock import pin_all
 
@@ -105,10 +106,8 @@ def tests(session: nox.Session) -> None:
     if session.posargs:
         session.run("pytest", "-n", "auto", *session.posargs)
     else:
-        session.run("coverage", "erase")
-        session.run("coverage", "run", "-m", "pytest", "-n", "auto", "--durations=60")
-        session.run("coverage", "combine", "--quiet")
-        session.run("coverage", "report")
+        for step in ("erase", "run -m pytest -n auto --durations=60", "combine --quiet", "report"):
+            session.run("coverage", *step.split())
         for release in RELEASES[:-1]:
             session.notify(f"tests-{release}")
 
@@ -189,6 +188,7 @@ job("folders", "Read a checkpoint in every folder that people have: docs/folders
 job("soak", "Run drawn round trips with drawn failures: the same failure has the same verdict.")
 job("demo", "What unloaded MTP experts do to training.", f"megatron-bridge-{KNOWN_BAD_RELEASE}", "demo")
 job("fuzz", "Run the readers of files on bytes that atheris makes up, 60 seconds each.", "light", "fuzz")
+conformance_sessions(install, python=PYTHON)
 
 
 @nox.session(python=PYTHON)

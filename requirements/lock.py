@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import nox
+from requirements.adapters import ENVIRONMENTS
 
 HERE = Path("requirements")
 KIT_AND_TESTS = ("pyproject.toml", "--group", "pyproject.toml:test")
+LEFT_OUT = ("--override", str(HERE / "overrides.txt"))
 
 
 def pin_all(session: nox.Session, releases: Sequence[str], *, python: str, oldest_python: str) -> None:
@@ -21,8 +23,9 @@ def pin_all(session: nox.Session, releases: Sequence[str], *, python: str, oldes
     """
     session.install("uv")
     for release in releases:
-        options = (*KIT_AND_TESTS, "--override", str(HERE / "overrides.txt"))
-        _pin(session, f"megatron-bridge-{release}", *options, python=python)
+        _pin(session, f"megatron-bridge-{release}", *KIT_AND_TESTS, *LEFT_OUT, python=python)
+    for name in ENVIRONMENTS:
+        _pin(session, name, "pyproject.toml", *LEFT_OUT, python=python)
     _pin(session, "light", *KIT_AND_TESTS, python=oldest_python)
     _pin(session, "oldest", "pyproject.toml", "--resolution", "lowest-direct", python=oldest_python)
     _pin(session, "lint", "pyproject.toml", python=python)

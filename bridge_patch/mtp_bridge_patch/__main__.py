@@ -7,12 +7,11 @@ Under torchrun, either of these:
 """
 
 import os
-import runpy
 import sys
-from pathlib import Path
 
 from mtp_bridge_patch.errors import UnsupportedRelease
 from mtp_bridge_patch.patch import apply
+from mtp_bridge_patch.script import run_as_main
 
 USAGE = "usage: python -m mtp_bridge_patch (script.py | -m module) [args ...]"
 
@@ -38,14 +37,7 @@ def main() -> None:
         sys.exit(f"mtp_bridge_patch: {error}")
     if os.environ.get("RANK", "0") == "0":
         print(f"mtp_bridge_patch: {status}", file=sys.stderr)
-    sys.argv = command
-    if is_module:
-        # sys.path[0] is the working directory already, as for any `python -m`.
-        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
-    else:
-        if not sys.flags.safe_path:
-            sys.path[0] = str(Path(sys.argv[0]).resolve().parent)
-        runpy.run_path(sys.argv[0], run_name="__main__")
+    run_as_main(command, module=is_module)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2")
-FUNCTIONS = Path(__file__).with_name("rank_functions")
 
 
 def torchrun(checkpoint: Path, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
@@ -26,13 +25,32 @@ def test_the_import_is_counted_and_all_stages_run(checkpoints: dict[str, Path], 
     assert len(list((tmp_path / "reports" / "kept").rglob("saved/config.json"))) == 1
 
 
+HANGING = """
+import threading
+from mtp_regression.in_memory.bridge import InMemoryBridge
+
+class HangsWhenLeft(InMemoryBridge):
+    def stream(self):
+        try:
+            yield from super().stream()
+        finally:
+            threading.Event().wait()
+"""
+
+
 def test_the_time_limit_holds(checkpoints: dict[str, Path], tmp_path: Path) -> None:
-    (tmp_path / "hanging.py").write_text(
-        f"import sys\nsys.path.insert(0, {str(FUNCTIONS)!r})\nfrom stage_saboteurs import HangsWhenLeft\n"
-    )
-    options = ("--adapter", "hanging:HangsWhenLeft", "--stage", "stream", "--time-limit", "40")
+    (tmp_path / "hanging.py").write_text(HANGING)
+    options = ("--adapter", "hanging:HangsWhenLeft", "--stage", "stream", "--time-limit", "8")
     done = torchrun(checkpoints["qwen3.6-35b-a3b"], tmp_path, *options)
     assert done.returncode == 1
-    assert "Timeout (0:00:40)!" in done.stderr
-    assert "_leave_half_way" in done.stderr, "whichever rank's limit was reached first, it waits there"
+    assert "Timeout (0:00:08)!" in done.stderr
+    assert "_leave_half_way" in done.stderr
     assert not (tmp_path / "reports" / "roundtrip.json").exists()
+
+
+def test_a_bridge_whose_ranks_are_threads_runs_on_ranks_that_are_processes(
+    checkpoints: dict[str, Path], tmp_path: Path
+) -> None:
+    done = torchrun(checkpoints["qwen3.6-35b-a3b"], tmp_path, "--adapter", "in-memory")
+    assert done.returncode == 0, done.stderr
+    assert "1 of 1 cells exact" in done.stdout

@@ -30,6 +30,9 @@ def patched_uses() -> dict[str, str]:
 SHIPPED = {
     "megatron-bridge": MEGATRON_BRIDGE,
     "megatron-bridge+patch": PATCHED_MEGATRON_BRIDGE,
+    "mcore-bridge": "mtp_regression.adapters.mcore_bridge:McoreBridge",
+    "nemo-automodel": "mtp_regression.adapters.nemo_automodel:NemoAutomodel",
+    "transformers": "mtp_regression.adapters.transformers:Transformers",
     "in-memory": "mtp_regression.in_memory.bridge:InMemoryBridge",
 }
 """Adapters that ship with the kit, by the names that commands take."""

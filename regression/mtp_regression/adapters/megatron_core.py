@@ -79,7 +79,7 @@ class MegatronCoreBridge:
         """Yield the parameters of every model chunk, without the wrappers' prefixes."""
         for number, chunk in enumerate(self.model):
             for name, parameter in chunk.named_parameters():
-                yield f"{number}/{_WRAPPERS.sub('', name).replace('.mtp_model_layer.', '.')}", parameter
+                yield f"{number}/{_MTP_LAYER.sub('.', _WRAPPERS.sub('', name))}", parameter
 
     def warnings(self) -> list[str]:
         """Return the messages that the loggers gave at WARNING or above."""
@@ -93,6 +93,7 @@ class MegatronCoreBridge:
 
 
 _WRAPPERS = re.compile(r"^(module\.)*(language_model\.)?")
+_MTP_LAYER = re.compile(r"\.(mtp_model|transformer)_layer\.")  # the latter up to Megatron-Core 0.16
 
 
 class _WarningCollector(logging.Handler):
@@ -101,4 +102,9 @@ class _WarningCollector(logging.Handler):
         self.messages: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.messages.append(record.getMessage())
+        message = record.getMessage()
+        if record.name == "py.warnings":
+            message = message.splitlines()[0]  # without the line of code
+            if "DeprecationWarning: " in message:
+                return
+        self.messages.append(message)

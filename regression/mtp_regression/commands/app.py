@@ -2,12 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from typing import Any
+
 import typer
+from typer.core import TyperGroup
 
 from mtp_regression.commands import checkpoint, conformance, coverage, doctor, listings, patch, roundtrip
 
+_ROOMS: Mapping[str, tuple[Callable[..., None], ...]] = {
+    "Checkpoints": (
+        listings.presets,
+        checkpoint.generate,
+        checkpoint.verify,
+        checkpoint.inspect,
+        listings.faults,
+    ),
+    "Any bridge": (conformance.conformance, roundtrip.roundtrip, listings.scenarios),
+    "Megatron-Bridge": (patch.patch, coverage.coverage, doctor.doctor),
+}
+"""The commands, by what they are about."""
+
+
+class _Grouped(TyperGroup):
+    """Lists the commands by what they are about."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write a section for each group."""
+        del ctx
+        for title, functions in _ROOMS.items():
+            names = [function.__name__ for function in functions]
+            with formatter.section(title):
+                formatter.write_dl([(name, self.commands[name].get_short_help_str(90)) for name in names])
+
+
 app = typer.Typer(
-    no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
+    cls=_Grouped,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
 )
 
 
@@ -16,19 +50,9 @@ def mtpkit() -> None:
     """Fixtures and a regression suite for bridges that carry MTP experts."""
 
 
-for _command in (
-    listings.presets,
-    checkpoint.generate,
-    checkpoint.verify,
-    checkpoint.inspect,
-    listings.faults,
-    coverage.coverage,
-    patch.patch,
-    roundtrip.roundtrip,
-    conformance.conformance,
-    doctor.doctor,
-):
-    app.command()(_command)
+for _functions in _ROOMS.values():
+    for _command in _functions:
+        app.command()(_command)
 
 
 def main() -> None:

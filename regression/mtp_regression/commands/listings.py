@@ -70,6 +70,35 @@ def faults(as_json: Json = False) -> None:
         print_table(table)
 
 
+def scenarios(as_json: Json = False) -> None:
+    """List what a bridge is checked with: checkpoints, and the layouts, stages and uses of each."""
+    from mtp_regression.conformance.subjects import subjects
+
+    rows: list[dict[str, Any]] = [
+        {
+            "name": subject.name,
+            "what": subject.about,
+            "layouts": [str(layout) for layout in subject.layouts],
+            "stages": [str(stage) for stage in subject.stages],
+            "use": subject.use.word,
+        }
+        for subject in subjects()
+        if not subject.broken
+    ]
+    if as_json:
+        print(json.dumps(rows))
+        return
+    from rich.table import Table
+
+    table = Table(show_edge=False)
+    for column in ("name", "layouts", "stages", "use"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        layouts, stages = (", ".join(row[key]) or "all" for key in ("layouts", "stages"))
+        table.add_row(row["name"], layouts, stages, "" if row["use"] == "plain" else row["use"])
+    print_table(table)
+
+
 def fault_fields(fault: Fault) -> dict[str, str]:
     """Return what a listing in JSON has of a fault, or of a kind of folder."""
     from mtp_fixtures.faults.table import FOLDERS

@@ -52,7 +52,7 @@ class BridgeConformance:
         try:
             checks, lacking = suite.request().listed()
         except CannotRunError as error:
-            raise pytest.UsageError(str(error)) from None
+            raise pytest.Collector.CollectError(str(error)) from None
         told = metafunc.config.stash.setdefault(NOT_COLLECTED, [])
         told += [f"{type(self).__name__}: not collected: {what}: {why}" for what, why in lacking.items()]
         marked = [pytest.param(suite, check, id=check, marks=_group(suite, check)) for check in checks]

@@ -29,6 +29,8 @@ for table in (
     tables.config_page,
     tables.folders,
     tables.folders_page,
+    tables.board,
+    tables.board_page,
     tables.api_page,
 ):
     app.command()(table)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -73,5 +74,24 @@ def folders(text: Text = None, update: Update = False) -> None:
 def folders_page() -> None:
     """Print docs/folders.md, from what is known of the newest release."""
     from mtp_regression.maintenance.folders.page import page
+
+    print(page(), end="")
+
+
+def board(
+    reports: Annotated[
+        list[Path], typer.Argument(help="What `mtpkit conformance --report` wrote.", exists=True)
+    ],
+    update: Update = False,
+) -> None:
+    """Compare what the suite found with releases of bridges with what is known of them."""
+    from mtp_regression.maintenance.board.table import main
+
+    raise typer.Exit(main(reports, update=update))
+
+
+def board_page() -> None:
+    """Print docs/board.md, from what is known of each release of each bridge."""
+    from mtp_regression.maintenance.board.page import page
 
     print(page(), end="")

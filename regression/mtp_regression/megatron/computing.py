@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from mtp_regression.megatron.cpu import cuda_on_cpu
+from mtp_regression.megatron.cpu import Nothing, cuda_on_cpu, streams_on_cpu
 from mtp_regression.megatron.te_attention import own_of_packed
 
 _CONFIG = {
@@ -49,7 +49,7 @@ def computing_on_cpu(chunks: Iterable[nn.Module], *, packed: bool = False) -> It
     modules = list({id(module): module for chunk in chunks for module in chunk.modules()}.values())
     with ExitStack() as stack:
         stack.enter_context(cuda_on_cpu())
-        stack.enter_context(_streams())
+        stack.enter_context(streams_on_cpu())
         stack.enter_context(_without_kernels(modules))
         stack.enter_context(_in_float32(modules, config))
         stack.enter_context(torch.compiler.set_stance("force_eager"))
@@ -82,33 +82,6 @@ def _in_float32(modules: Iterable[nn.Module], values: Mapping[str, object]) -> I
                 module.training = was
 
 
-class _Nothing:
-    """A stream or event of CUDA that has nothing to wait for."""
-
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return lambda *_args, **_kwargs: self
-
-
-@contextmanager
-def _streams() -> Iterator[None]:
-    one = _Nothing()
-    answers: dict[str, Callable[..., object]] = {
-        "current_stream": lambda *_args: one,
-        "Stream": lambda *_args, **_kwargs: one,
-        "stream": lambda *_args: nullcontext(),
-        "Event": lambda *_args, **_kwargs: one,
-        "synchronize": lambda *_args: None,
-    }
-    with ExitStack() as stack:
-        for name, answer in answers.items():
-            stack.enter_context(mock.patch.object(torch.cuda, name, answer))
-        for name in ("range_push", "range_pop"):
-            stack.enter_context(mock.patch.object(torch.cuda.nvtx, name))
-        yield
-
-
 @contextmanager
 def _without_kernels(modules: Iterable[nn.Module]) -> Iterator[None]:
     """Put torch in the place of triton, cuBLAS and CUDA's random states."""
@@ -124,7 +97,7 @@ def _without_kernels(modules: Iterable[nn.Module]) -> Iterator[None]:
         # Of the package `transformer_engine_torch`; Megatron-Core imports it there if it is installed.
         (importlib.import_module(core + "utils"), "tex", SimpleNamespace(thd_get_partitioned_indices=_own)),
         (dispatcher, "maybe_move_tensor_to_cpu", _as_the_dispatcher_wants),
-        (dispatcher.MoEAlltoAllTokenDispatcher, "cuda_dtoh_stream", _Nothing()),
+        (dispatcher.MoEAlltoAllTokenDispatcher, "cuda_dtoh_stream", Nothing()),
         (
             importlib.import_module(core + "tensor_parallel.random").CudaRNGStatesTracker,
             "fork",

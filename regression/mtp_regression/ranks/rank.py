@@ -72,7 +72,10 @@ class RankError(RuntimeError):
         message: The exception's message; if it raised none, how the rank ended.
         traceback: The exception's traceback; if it raised none, the end of the log or the ranks' stacks.
         logs: Every rank's log file, in rank order; none of ranks that are threads.
+        exit_code: The process's, or minus the signal that it died of; None after a time-out, and of a thread.
     """
+
+    exit_code: int | None = None
 
     def __init__(self, headline: str, rank: int, kind: Kind, raised: Raised, logs: Sequence[Path]) -> None:
         names = "\n".join(f"  rank {number}: {log}" for number, log in enumerate(logs))

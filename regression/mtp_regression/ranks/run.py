@@ -81,7 +81,7 @@ def run(
     import torch.multiprocessing
 
     if not device.on_gpu:
-        warm(preload or ["mtp_regression.ranks.world"])
+        warm(preload or ["torch"])
     log_folder.mkdir(parents=True, exist_ok=True)
     logs = tuple(log_folder / f"rank{rank}.log" for rank in range(world_size))
     for log in logs:
@@ -145,6 +145,7 @@ class _Failure:
     raised: Raised
     echo: bool  # it only says that another rank has gone
     when: int  # nanoseconds
+    exit_code: int | None
 
     @classmethod
     def of(cls, rank: int, exit_code: int | None, job: Job) -> _Failure:
@@ -152,7 +153,7 @@ class _Failure:
         if error.exists():
             raised: Raised = pickle.loads(error.read_bytes())  # noqa: S301 - as a result is
             echo = bool(_ECHO.search(raised.traceback))
-            return cls(rank, "raised", "raised", raised, echo, error.stat().st_mtime_ns)
+            return cls(rank, "raised", "raised", raised, echo, error.stat().st_mtime_ns, exit_code)
         died_of = signal.Signals(-exit_code) if exit_code and exit_code < 0 else None
         how = f"died of {died_of.name}" if died_of else f"left without a result, with exit code {exit_code}"
         lines = job.logs[rank].read_text(errors="replace").splitlines() if job.logs[rank].exists() else []
@@ -160,11 +161,13 @@ class _Failure:
         # NCCL's watchdog aborts a process whose peer has gone.
         echo = died_of == signal.SIGABRT and bool(_ECHO.search(tail))
         said = Raised("", f"rank {rank} of {job.size} {how}", f"the end of its log:\n{tail}")
-        return cls(rank, "died", how, said, echo, time.time_ns())
+        return cls(rank, "died", how, said, echo, time.time_ns(), exit_code)
 
     def error(self, job: Job) -> RankError:
         headline = f"rank {self.rank} of {job.size} {self.how}"
-        return RankError(headline, self.rank, self.kind, self.raised, job.logs)
+        error = RankError(headline, self.rank, self.kind, self.raised, job.logs)
+        error.exit_code = self.exit_code
+        return error
 
 
 def _timed_out(pids: dict[int, int | None], job: Job) -> RankError:

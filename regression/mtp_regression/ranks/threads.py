@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import time
@@ -106,10 +107,14 @@ def _timed_out(running: list[int], threads: list[threading.Thread], time_limit: 
     stacks = {
         number: "".join(traceback.format_stack(frames[threads[number].ident or 0])) for number in running
     }
-    suspects = [number for number in running if "threading.py" not in stacks[number].splitlines()[-2]]
+    suspects = [number for number in running if not _WAITS.search(stacks[number])]
     shown = suspects + [number for number in running if number not in suspects]
     names = ", ".join(map(str, running))
     headline = f"rank{'s' if len(running) > 1 else ''} {names} of {len(threads)} still ran"
     headline += f" after {time_limit:g} s"
     text = "\n\n".join(f"rank {number}:\n{stacks[number].strip()}" for number in shown)
     return RankError(headline, shown[0], "timeout", Raised("", headline, text), ())
+
+
+_WAITS = re.compile(rf'File "{re.escape(__file__)}", line \d+, in (gather|barrier)$', re.MULTILINE)
+"""In the stack of a thread that waits for the others."""

@@ -97,7 +97,7 @@ def _grid(records: Sequence[Record], *, width: int) -> Iterator[Table]:
 
 def findings(records: Sequence[Record]) -> Iterator[str]:
     """Say of every record that did not pass what is wrong with it: the first few tensors, counted."""
-    told = ""
+    told, told_of = "", tuple[str, ...]()
     for record in records:
         if record.passed:
             continue
@@ -112,7 +112,9 @@ def findings(records: Sequence[Record]) -> Iterator[str]:
         elif record.crash:
             yield from (f"  {line}" for line in record.crash.text.splitlines())
             told = record.crash.text
-        yield from _first(f"  the bridge warned: {warning}" for warning in record.warnings)
+        if (warned := (record.checkpoint, record.parallel, *record.warnings)) != told_of:
+            yield from _first(f"  the bridge warned: {warning}" for warning in record.warnings)
+            told_of = warned
 
 
 def _other_names(findings: Sequence[Finding]) -> tuple[list[str], list[Finding]]:
@@ -122,22 +124,34 @@ def _other_names(findings: Sequence[Finding]) -> tuple[list[str], list[Finding]]
         A line for each part of the model that has parameters which are missing and others that are not
         expected; and the findings that are of no such part.
     """
-    called = {Verdict.MISSING: Counter[str](), Verdict.UNEXPECTED: Counter[str]()}
-    for found in findings:
-        if found.rank is not None and found.verdict in called:
-            called[found.verdict][found.tensor.partition(".")[0]] += 1
-    missing, unexpected = called[Verdict.MISSING], called[Verdict.UNEXPECTED]
-    both = missing.keys() & unexpected.keys()
-    lines = [
-        f"{missing[part]} expected and {unexpected[part]} unknown below {part}.: other names?"
-        for part in sorted(both)
-    ]
+    missing, unexpected = (
+        Counter(_part(found) for found in findings if found.rank is not None and found.verdict is verdict)
+        for verdict in (Verdict.MISSING, Verdict.UNEXPECTED)
+    )
+    pairs = [([part], [part]) for part in missing if part in unexpected]
+    ours, theirs = [*(missing.keys() - unexpected.keys())], [*(unexpected.keys() - missing.keys())]
+    if ours and theirs:
+        pairs.append((sorted(ours), sorted(theirs)))
+    lines, renamed = [], set[tuple[Verdict, str]]()
+    for ours, theirs in pairs:
+        expected, unknown = (
+            sum(count[part] for part in parts) for count, parts in ((missing, ours), (unexpected, theirs))
+        )
+        below = f" below {', '.join(ours)}." if ours != theirs else ""
+        lines.append(
+            f"{expected} expected{below} and {unknown} unknown below {', '.join(theirs)}.: other names?"
+        )
+        renamed |= {(Verdict.MISSING, part) for part in ours} | {
+            (Verdict.UNEXPECTED, part) for part in theirs
+        }
     others = [
-        found
-        for found in findings
-        if not (found.rank is not None and found.verdict in called and found.tensor.partition(".")[0] in both)
+        found for found in findings if found.rank is None or (found.verdict, _part(found)) not in renamed
     ]
     return lines, others
+
+
+def _part(found: Finding) -> str:
+    return found.tensor.partition(".")[0]
 
 
 def _first(lines: Iterable[str]) -> Iterator[str]:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mtp_bridge_patch import IncompleteLoadError, LayoutError, UnsupportedConfigError
+from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.ranks.rank import Rank
 from mtp_regression.stages.case import About, Case, Outcome, Stage
 from mtp_regression.stages.exports import saved, stream
 from mtp_regression.stages.files import files
 from mtp_regression.stages.loaded import Loaded
 from mtp_regression.stages.native import native
-from mtp_regression.stages.refused import refused
 from mtp_regression.stages.reloaded import reloaded
 from mtp_regression.stages.resharded import resharded
 from mtp_regression.stages.retrained import retrained
@@ -26,6 +26,12 @@ REFUSALS = (LayoutError, IncompleteLoadError, UnsupportedConfigError)
 def _load(loaded: Loaded) -> Outcome:
     loaded.load()
     return Outcome()
+
+
+def _refused(loaded: Loaded) -> Outcome:
+    """Say that a checkpoint which contradicts itself was loaded: after an error this is not reached."""
+    what = ", ".join(loaded.case.wrong[:3])
+    return Outcome(compared=1, findings=[Finding("the checkpoint", Verdict.WRONG, f"was loaded: {what}")])
 
 
 def _forward(loaded: Loaded) -> Outcome:
@@ -44,7 +50,7 @@ _STAGES: Mapping[Stage, Callable[[Loaded], Outcome]] = {
     Stage.RETRAINED: retrained,
     Stage.RELOADED: reloaded,
     Stage.RESHARDED: resharded,
-    Stage.REFUSED: refused,
+    Stage.REFUSED: _refused,
 }
 
 
