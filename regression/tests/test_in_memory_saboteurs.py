@@ -55,7 +55,7 @@ def test_a_mistake_of_both_ways(
     """The round trip is exact; the oracle knows, and values that are the oracle's come out wrong."""
     stages = (*CONVERTED, Stage.RETRAINED)
     findings = found(
-        make_checkpoint(model), layout, tmp_path, adapter=f"in_memory_saboteurs:{saboteur}", stages=stages
+        make_checkpoint(model), layout, tmp_path, adapter=f"in_memory_ideas:{saboteur}", stages=stages
     )
     assert set(findings) == {Stage.NATIVE, Stage.RETRAINED}
     assert all(name in finding.tensor for finding in findings[Stage.NATIVE])
@@ -67,7 +67,7 @@ def test_a_parameter_on_another_stage(make_checkpoint: MakeCheckpoint, tmp_path:
         make_checkpoint(TIED),
         "pp3 Ett|ttm|L",
         tmp_path,
-        adapter="in_memory_saboteurs:FinalNormLast",
+        adapter="in_memory_ideas:FinalNormLast",
         stages=(*CONVERTED, Stage.RETRAINED),
     )
     assert set(findings) == {Stage.NATIVE, Stage.RETRAINED}
