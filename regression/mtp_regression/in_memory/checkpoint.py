@@ -46,7 +46,7 @@ _FP8 = "F8_E4M3"
 _FLOATS = ("BF16", "F16", "F32")
 
 
-class Rows(NamedTuple):
+class Span(NamedTuple):
     """Where a tensor is: rows of a stored tensor, counted over all axes but the last ones of the tensor."""
 
     stored: str
@@ -133,12 +133,12 @@ class Checkpoint:
     def _weights(self) -> Iterator[str]:
         return (key for key in self.headers.tensors if not key.endswith(SCALE_SUFFIX))
 
-    def _split(self, key: str) -> Iterator[tuple[str, Rows]]:
+    def _split(self, key: str) -> Iterator[tuple[str, Span]]:
         """Yield the tensors that a stored one holds, one below the other."""
         begin = 0
         shape = self.headers.tensors[key].shape
         for part, own in split_packed(key, shape) or [(key, shape)]:
-            yield part, Rows(key, begin, begin + own[0], own)
+            yield part, Span(key, begin, begin + own[0], own)
             begin += own[0]
 
     def _problems(self, model: Model, expected: Mapping[str, Shape]) -> Iterator[str]:

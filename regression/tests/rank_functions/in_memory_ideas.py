@@ -11,7 +11,7 @@ import numpy as np
 
 from mtp_fixtures import Geometry
 from mtp_regression.in_memory.bridge import InMemoryBridge
-from mtp_regression.in_memory.checkpoint import Checkpoint, Rows
+from mtp_regression.in_memory.checkpoint import Checkpoint, Span
 from mtp_regression.in_memory.conversions import Array, Cut, in_turn, one_part
 from mtp_regression.in_memory.model import Home, Parameter
 from mtp_regression.in_memory.placement import Placement
@@ -139,7 +139,7 @@ class FinalNormLast(InMemoryBridge):
 
 
 class _UpFirst(Checkpoint):
-    def _split(self, key: str) -> Iterator[tuple[str, Rows]]:
+    def _split(self, key: str) -> Iterator[tuple[str, Span]]:
         """Take the upper half of a packed gate_up_proj for up."""
         for part, rows in super()._split(key):
             names = {"gate": "up", "up": "gate"}
