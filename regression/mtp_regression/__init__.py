@@ -10,16 +10,21 @@ from typing import TYPE_CHECKING
 from mtp_checkpoint.lazy import attach
 
 if TYPE_CHECKING:  # the list of public names; `attach` reads it
+    from mtp_regression.adapters.find import AdapterError as AdapterError
+    from mtp_regression.adapters.megatron_core import MegatronCoreBridge as MegatronCoreBridge
     from mtp_regression.adapters.protocol import Adapter as Adapter
-    from mtp_regression.adapters.protocol import AdapterError as AdapterError
+    from mtp_regression.adapters.protocol import MayHave as MayHave
+    from mtp_regression.adapters.state_dict import StateDictBridge as StateDictBridge
     from mtp_regression.comparison.verdicts import Finding as Finding
     from mtp_regression.comparison.verdicts import Verdict as Verdict
+    from mtp_regression.conformance.run import run_checks as run_checks
+    from mtp_regression.conformance.testing import BridgeConformance as BridgeConformance
     from mtp_regression.ranks.devices import Device as Device
     from mtp_regression.ranks.fork_server import PreloadError as PreloadError
     from mtp_regression.ranks.parallel import GRID as GRID
     from mtp_regression.ranks.parallel import Coordinates as Coordinates
     from mtp_regression.ranks.parallel import Parallel as Parallel
-    from mtp_regression.ranks.run import RankError as RankError
+    from mtp_regression.ranks.rank import RankError as RankError
     from mtp_regression.ranks.run import run as run
     from mtp_regression.ranks.world import World as World
     from mtp_regression.roundtrip.declared import DeclaredException as DeclaredException

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mtp_regression.commands.app import app
-from mtp_regression.roundtrip.request import named
+from mtp_regression.roundtrip.plan import named
 
 SCENARIO = "mtp_regression.scenarios.scenario"
 
@@ -41,7 +41,7 @@ def test_roundtrip_without_torch_says_what_to_do(monkeypatch: pytest.MonkeyPatch
         (["--adapter", "my:Bridge", "--patched"], "--adapter: has no effect with --patched"),
         (["--adapter", SCENARIO], "an adapter is named package.module:Class"),
         (["--adapter", f"{SCENARIO}:Scenaro"], f"{SCENARIO} has no class Scenaro"),
-        (["--adapter", f"{SCENARIO}:Scenario"], "is no adapter; it has no load, parameters, "),
+        (["--adapter", f"{SCENARIO}:Scenario"], "is no adapter; it has no build, load, parameters"),
     ],
 )
 def test_roundtrip_that_cannot_run_says_why(arguments: list[str], message: str, tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_adapter_is_found_in_the_working_folder(command: list[str], tmp_path: Pa
     words = [*script, "roundtrip", "--adapter", "my_bridge:Bridge"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "my_bridge:Bridge is no adapter; it has no load, parameters, stream, save, " in done.stderr
+    assert "my_bridge:Bridge is no adapter; it has no build, load, parametersstream, save, " in done.stderr
 
 
 @pytest.mark.parametrize(

@@ -7,19 +7,19 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from mtp_regression.adapters import DECLARED_OF_MEGATRON_BRIDGE
 from mtp_regression.comparison.tensors import RawTensor
 from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.roundtrip.declared import (
     CONDITIONS,
     DeclaredException,
-    declared_exceptions,
+    read_declared,
     sort_findings,
 )
 
 A_LOG = DeclaredException(
-    bridge="bridge",
     releases=["1.*"],
-    stages=["stream"],
+    checks=["*-tp1::stream"],
     tensor="*.A_log",
     when="f32-fits-bf16",
     verdict=Verdict.DTYPE,
@@ -76,28 +76,28 @@ def test_conditions(value: float, dtype: type, holds: set[str]) -> None:
     ("case", "applies"),
     [
         ({}, True),
-        ({"bridge": "other"}, False),
         ({"release": "2.0"}, False),
-        ({"stage": "saved"}, False),
+        ({"check": "packed-tp1::saved"}, False),
+        ({"check": "packed-tp2::stream"}, False),
     ],
 )
 def test_exception_applies_to_its_case_alone(case: dict[str, str], applies: bool) -> None:
-    of = {"bridge": "bridge", "release": "1.2.3", "stage": "stream"}
+    of = {"release": "1.2.3", "check": "packed-tp1::stream"}
     assert A_LOG.applies(**of | case) is applies
 
 
 def test_reason_is_required() -> None:
-    with pytest.raises(ValueError, match="gives no reason"):
+    with pytest.raises(ValueError, match="has no reason"):
         replace(A_LOG, reason=" ")
     with pytest.raises(ValueError, match="'sometimes' is none of"):
         replace(A_LOG, when="sometimes")
 
 
 def test_no_shipped_exception_touches_mtp() -> None:
-    shipped = declared_exceptions()
+    shipped = read_declared(DECLARED_OF_MEGATRON_BRIDGE)
     assert shipped
     for entry in shipped:
-        if entry.stages == ["files"]:
+        if entry.checks == ["*::files"]:
             assert not fnmatchcase("config.json: text_config.mtp_num_hidden_layers", entry.tensor)
         else:
             assert "linear_attn" in entry.tensor, "MTP layers attend in full: they have no linear_attn tensor"
@@ -105,7 +105,7 @@ def test_no_shipped_exception_touches_mtp() -> None:
 
 def test_what_is_not_strict_covers_its_verdict_and_is_never_stale() -> None:
     may = replace(
-        A_LOG, stages=["files"], tensor="tokenizer.json: *", verdict=Verdict.WRONG, when="", strict=False
+        A_LOG, checks=["*::files"], tensor="tokenizer.json: *", verdict=Verdict.WRONG, when="", strict=False
     )
     lost, other = (
         Finding("tokenizer.json: decoder", verdict) for verdict in (Verdict.WRONG, Verdict.MISSING)

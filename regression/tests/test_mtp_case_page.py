@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from mtp_bridge_patch.releases import ENVIRONMENTS
+from mtp_regression.adapters import DECLARED_OF_MEGATRON_BRIDGE
 from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.maintenance.cases.page import page
 from mtp_regression.maintenance.cases.table import KNOWN, outcome
 from mtp_regression.maintenance.known import OTHERS, PATCHED, RELEASES, UPSTREAM
-from mtp_regression.roundtrip.declared import declared_exceptions
+from mtp_regression.roundtrip.declared import read_declared
 from mtp_regression.roundtrip.evidence import Crash
 from mtp_regression.roundtrip.judge import Record
 from mtp_regression.scenarios.table import SCENARIOS
@@ -22,7 +23,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "cases.md"
 
 def record(export: str, verdict: Verdict, *tensors: Finding, crash: Crash | None = None) -> Record:
     return Record(
-        *("bridge 1", "engine", "x", "tp1", 1, export, verdict, 0, 0.0, 0.0), tensors=[*tensors], crash=crash
+        *("bridge 1", "engine", "x", "tp1", 1, export, f"x-tp1::{export}", verdict, 0, 0.0, 0.0),
+        tensors=[*tensors],
+        crash=crash,
     )
 
 
@@ -63,7 +66,7 @@ def sections() -> dict[int, tuple[str, ...]]:
 
 def test_each_finding_is_shown_by_a_scenario_or_declared() -> None:
     shown = {number for scenario in SCENARIOS for number in scenario.findings}
-    for exception in declared_exceptions():
+    for exception in read_declared(DECLARED_OF_MEGATRON_BRIDGE):
         shown.update(map(int, re.findall(r"finding (\d+)", exception.reason)))
     assert sorted(sections()) == sorted(shown) == list(range(1, len(shown) + 1))
 

@@ -11,6 +11,7 @@ from mtp_regression.comparison.verdicts import Verdict
 from mtp_regression.forward.agreement import BOUND, Computed, differences, disagreements
 from mtp_regression.forward.batches import images, text
 from mtp_regression.ranks.devices import Device
+from mtp_regression.ranks.parallel import GRID
 from mtp_regression.roundtrip.request import CannotRunError, Request
 from mtp_regression.stages.case import Stage
 
@@ -137,12 +138,12 @@ def test_positions_after_a_near_tie_are_not_compared() -> None:
 )
 def test_where_it_cannot_be_compared_the_reason_is_told(options: dict[str, Any], reason: str) -> None:
     request = Request(adapter="a:B", report_path=Path(), **options)
-    left, not_run = request.checks(())
+    left, not_run = request.checks((), GRID)
     assert Stage.FORWARD not in left
     assert reason in not_run[Stage.FORWARD]
     named = Request(adapter="a:B", report_path=Path(), stages=(Stage.FORWARD,), **options)
     with pytest.raises(CannotRunError, match=reason):
-        named.checks(())
+        named.checks((), GRID)
 
 
 def test_batches_differ_by_seed_and_have_what_the_model_sees() -> None:

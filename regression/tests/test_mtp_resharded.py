@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from mtp_regression.ranks.parallel import GRID
 from mtp_regression.ranks.resharding import read_layout
 from mtp_regression.roundtrip.request import CannotRunError, Request
 from mtp_regression.stages.case import CHECKS, ONE_LAYOUT, Stage
@@ -75,7 +76,7 @@ def request(*texts: str, stages: tuple[Stage, ...] = (), tmp_path: Path = Path()
     ],
 )
 def test_stages_follow_the_layouts(texts: tuple[str, ...], taken: list[Stage]) -> None:
-    assert request(*texts).checks(()) == (taken, {})
+    assert request(*texts).checks((), GRID) == (taken, {})
 
 
 @pytest.mark.parametrize(
@@ -91,10 +92,10 @@ def test_stage_and_layout_that_do_not_fit_are_refused(
     texts: tuple[str, ...], stages: tuple[Stage, ...]
 ) -> None:
     with pytest.raises(CannotRunError, match="stage resharded takes two layouts, like 'ep2 to tp2'"):
-        request(*texts, stages=stages).checks(())
+        request(*texts, stages=stages).checks((), GRID)
 
 
 def test_bridge_without_megatron_checkpoints_cannot_take_the_stage() -> None:
     for texts in (("ep2 to tp2",), ("ep2", "ep2 to tp2")):
         with pytest.raises(CannotRunError, match="ep2 to tp2 has no stage to take: a:B has no load_megatron"):
-            request(*texts).checks(("load_megatron",))
+            request(*texts).checks(("load_megatron",), GRID)

@@ -19,6 +19,7 @@ EXACT = Record(
     parallel="tp1",
     ranks=1,
     stage=Stage.NATIVE,
+    check="first-tp1::native",
     verdict=Verdict.EXACT,
     declared=0,
     seconds=0.5,

@@ -1,18 +1,13 @@
-"""What the suite asks of a bridge, as one rank sees it."""
+"""What the suite asks of a bridge, as one rank sees it: the roles."""
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Protocol
 
 from mtp_regression.ranks.parallel import Coordinates, Parallel
-
-
-class AdapterError(ValueError):
-    """A name that is no adapter's; the message says why."""
 
 
 class Adapter(Protocol):
@@ -20,56 +15,86 @@ class Adapter(Protocol):
 
     The object is made without arguments, on each rank. By then `torch.distributed` is initialised with all
     ranks of the case (gloo on CPUs, NCCL on GPUs), and RANK, WORLD_SIZE and LOCAL_RANK are set; on CPUs
-    torch has one thread. Model-parallel groups are the adapter's to make in `load`, and to destroy in
-    `close`.
+    torch has one thread. Model-parallel groups are the adapter's to make in `start` or `build`, and to
+    destroy in `close`. `adapters.megatron_core.MegatronCoreBridge` does that for models of Megatron-Core;
+    `adapters.state_dict.StateDictBridge` is for converters of tensors, which have no ranks.
 
-    An exception of a method is the case's crash, in the load or in the export; the report has its rank,
-    class, message and traceback. Ranks that wait for the one that raised are ended with it.
+    A case begins with `start`, if there is one, and `build`. Then the suite fills every parameter with NaN:
+    uninitialised memory may hold anything, and what `load` leaves out is to show. Then come `load`, and what
+    the stages ask for. `close` ends it.
+
+    An exception of a role is the case's crash, in the load or in the export; the report has its rank, class,
+    message and traceback. Ranks that wait for the one that raised are ended with it.
 
     Attributes:
-        bridge: Name of the bridge, as declared exceptions spell it.
-        release: Its release.
-        engine: Where the modules' parameters come from, such as a release of TransformerEngine.
-
-    Three attributes may be left out. `vocab_divisor`, of an adapter that pads the vocabulary, is Megatron's
-    `make_vocab_size_divisible_by`. `refusals` are classes of exceptions by which the bridge says, before it
-    loads anything, that it cannot carry the checkpoint; the patch's own are known without it. `without_mtp`
-    is true of an adapter whose model is built without the checkpoint's MTP layers (Megatron-Core's
-    `mtp_num_layers` is None): what it exports is to be the checkpoint without `mtp.*`, with a configuration
-    that declares no MTP layer.
-
-    The methods of `MayHave` may be left out as well.
+        bridge: Name of the bridge.
     """
 
     bridge: str
-    release: str
-    engine: str
 
-    def load(self, checkpoint: Path, parallel: Parallel) -> None:
-        """Build this rank's part of the model, fill every parameter with NaN, then load the checkpoint.
-
-        The NaNs show what the load leaves out: uninitialised memory may hold anything.
+    def build(self, checkpoint: Path, parallel: Parallel) -> Any:
+        """Build this rank's part of the model; its parameters may have any values.
 
         Args:
             checkpoint: Folder of safetensors files with `config.json`; nothing of it may be changed.
             parallel: The parallel layout; its sizes multiply to no more than the ranks that there are.
 
+        Returns:
+            The model, in any form: the suite keeps it for the adapter, as its attribute `model`.
+
         Raises:
             Exception: Of one of the classes `refusals`: the verdict is `refused`. Any other: `crash-import`.
         """
 
+    def load(self, checkpoint: Path) -> None:
+        """Load the checkpoint into the model; raises as `build` does."""
+
     def parameters(self) -> Iterator[tuple[str, Any]]:
-        """Yield the name and the `torch.Tensor` of every parameter that this rank holds.
+        """Yield the name and the `torch.Tensor`, or numpy array, of every parameter that this rank holds.
 
         A name is "{chunk}/{name}": the number of the model chunk on this rank, from 0, and Megatron-Core's
         name in that chunk, without the wrappers' `module.` and `language_model.` and the `mtp_model_layer.`
         of MTP layers, such as "0/mtp.layers.0.mlp.experts.linear_fc1.weight7". Layers and experts are
         numbered from 0 on the rank. The tensor is the rank's shard, in the model's dtype, on any device, and
-        the parameter itself or a view of it: the suite writes new values into it.
+        the parameter itself or a view of it: the suite writes new values into it. The names of other models
+        than Megatron-Core's are their own.
         """
 
+
+class MayHave(Protocol):
+    """What an adapter may have beside `Adapter`; of `stream` and `save` it must have one.
+
+    A stage that needs what is not there does not run, and the report says so.
+
+    Attributes:
+        release: The bridge's release; its commit, if it is none.
+        engine: Where the modules' parameters come from, such as a release of TransformerEngine.
+        ranks: "processes", or "threads": then each rank is a thread of the suite's process, without
+            `torch.distributed` or torch, and the suite sets `world`, a `ranks.rank.Rank`.
+        grid: The parallel layouts that the bridge can do, if not all of `ranks.parallel.GRID`.
+        vision: Whose vision tower a model with `coordinates` has: "megatron-bridge", "huggingface", which is
+            whole on every rank of the first stage, or None: none.
+        renamed: Names that differ from Megatron-Core's: what a name begins with, and what the suite is to
+            take for it.
+        vocab_divisor: Megatron's `make_vocab_size_divisible_by`, where the vocabulary is padded.
+        refusals: Classes of exceptions by which the bridge says, before it loads anything, that it cannot
+            carry a checkpoint; the patch's own are known without it.
+        without_mtp: Whether the model is built without the checkpoint's MTP layers (Megatron-Core's
+            `mtp_num_layers` is None): what it exports is to be the checkpoint without `mtp.*`, with a
+            configuration that declares no MTP layer.
+        declared: Failures that are known, each with its reason: see `docs/your-bridge.md`.
+        uses: Other ways in which the bridge is used, by the names of `scenarios.Use`, such as "config-only",
+            and the name of the adapter of each.
+    """
+
+    def running(self) -> AbstractContextManager[Any]:
+        """Give the context in which every role is called, and an export asked for its next tensor."""
+
+    def start(self, parallel: Parallel) -> None:
+        """Make what the model needs before it is built, such as process groups."""
+
     def stream(self) -> Iterator[tuple[str, Any]]:
-        """Yield the whole model in the checkpoint's format, on every rank: keys and `torch.Tensor`s.
+        """Yield the whole model in the checkpoint's format, on every rank: keys and tensors or arrays.
 
         Shapes and dtypes are to be those of the checkpoint that was loaded; tensors may be on any device.
         """
@@ -82,14 +107,10 @@ class Adapter(Protocol):
         """
 
     def warnings(self) -> list[str]:
-        """Return the messages that the bridge has logged as warnings so far."""
+        """Return the messages that the bridge has given as warnings so far."""
 
     def close(self) -> None:
-        """Give back what `load` took, so that another case can run in the process."""
-
-
-class MayHave(Protocol):
-    """What an adapter may have beside `Adapter`; a stage that needs what is not there does not run."""
+        """Give back what `start` and `build` took, so that another case can run in the process."""
 
     def coordinates(self) -> Coordinates:
         """Return this rank's place in the parallel layout; called after `load`.
@@ -130,20 +151,23 @@ class MayHave(Protocol):
             folder: The same for all ranks; it does not exist.
         """
 
-    def load_megatron(self, folder: Path, checkpoint: Path, parallel: Parallel) -> None:
-        """Build the model and load it from Megatron's checkpoint; called instead of `load`.
+    def load_megatron(self, folder: Path, checkpoint: Path, parallel: Parallel) -> Any:
+        """Build the model and load it from Megatron's checkpoint; called instead of `build` and `load`.
 
         Args:
             folder: What `save_megatron` has written, of another object, in another layout.
             checkpoint: What that object had loaded; exports are to have its format.
             parallel: The layout in which to build the model.
+
+        Returns:
+            The model; see `build`.
         """
 
     def read_from(self, tensor_of: Callable[[str], Any]) -> None:
         """Take the tensors of the checkpoint that is loaded next from here; they are on no disk.
 
-        Called before `load`, whose folder has `config.json`, tokenizer, index and safetensors files with true
-        headers, but holes in the place of the tensors' data.
+        Called before `build`, whose folder has `config.json`, tokenizer, index and safetensors files with
+        true headers, but holes in the place of the tensors' data.
 
         Args:
             tensor_of: Makes the `torch.Tensor` of a key, on the CPU; what is not held on to is freed.
@@ -151,52 +175,3 @@ class MayHave(Protocol):
         Raises:
             KeyError: By `tensor_of`: the checkpoint has no such key.
         """
-
-
-def find(name: str) -> type[Adapter]:
-    """Import an adapter class.
-
-    Args:
-        name: "package.module:Class".
-
-    Raises:
-        AdapterError: The name is not of that form, the module has no such class, or the class lacks a method.
-        ImportError: There is no such module, or it cannot be imported.
-    """
-    module, _, attribute = name.partition(":")
-    if not module or not attribute:
-        raise AdapterError(f"an adapter is named package.module:Class, not {name!r}")
-    found = getattr(importlib.import_module(module), attribute, None)
-    if not isinstance(found, type):
-        raise AdapterError(f"{module} has no class {attribute}")
-    missing = _missing(found, Adapter)
-    if missing:
-        raise AdapterError(f"{name} is no adapter; it has no {', '.join(missing)}")
-    return cast(type[Adapter], found)
-
-
-class Examined(NamedTuple):
-    """What is known of an adapter without making one.
-
-    Attributes:
-        problem: Why `find` does not find it; empty if it does.
-        lacks: The methods of `MayHave` that it does not have.
-    """
-
-    problem: str
-    lacks: frozenset[str] = frozenset()
-
-
-def examine(name: str) -> Examined:
-    """Import an adapter class, and see what it has."""
-    try:
-        found = find(name)
-    except (AdapterError, ImportError) as error:
-        return Examined(str(error))
-    return Examined("", frozenset(_missing(found, MayHave)))
-
-
-def _missing(found: type, protocol: type) -> list[str]:
-    """Return the methods of a protocol that a class does not have."""
-    methods = [name for name, of in vars(protocol).items() if inspect.isfunction(of) and name[0] != "_"]
-    return [method for method in methods if not callable(getattr(found, method, None))]

@@ -12,7 +12,6 @@ from transformers import AutoConfig
 
 from mtp_bridge_patch.releases import is_at_least
 from mtp_regression.adapters.megatron_bridge import MegatronBridge, Patched
-from mtp_regression.ranks.parallel import Parallel
 
 _VOCAB_DIVISOR = 384
 """Does not divide the tiny vocabulary's 640 tokens."""
@@ -29,9 +28,9 @@ class SequentialExperts(MegatronBridge):
 class ConfigOnly(MegatronBridge):
     """The export has the checkpoint's config, not the checkpoint."""
 
-    def load(self, checkpoint: Path, parallel: Parallel) -> None:
+    def load(self, checkpoint: Path) -> None:
         """Load the checkpoint, then forget it."""
-        super().load(checkpoint, parallel)
+        super().load(checkpoint)
         self._auto = self.bridge_for_export(checkpoint)
 
     def bridge_for_export(self, checkpoint: Path) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from mtp_regression.commands import checkpoint, coverage, doctor, listings, patch, roundtrip
+from mtp_regression.commands import checkpoint, conformance, coverage, doctor, listings, patch, roundtrip
 
 app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False
@@ -25,6 +25,7 @@ for _command in (
     coverage.coverage,
     patch.patch,
     roundtrip.roundtrip,
+    conformance.conformance,
     doctor.doctor,
 ):
     app.command()(_command)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.torch import save_file
+from safetensors.numpy import save_file
 
 from mtp_checkpoint.files.index import INDEX_NAME, SUFFIX
 from mtp_checkpoint.layouts.expert_layout import ExpertLayout
@@ -38,11 +38,15 @@ class _Changed(Mapping[str, RawTensor]):
 
 
 class Moved(_Changed):
-    """A checkpoint's tensors with their values in other places."""
+    """A checkpoint's tensors with their values in other places, but for those below a prefix."""
+
+    def __init__(self, source: Tensors, *, kept: str = "") -> None:
+        super().__init__(source)
+        self._kept = kept
 
     def __getitem__(self, name: str) -> RawTensor:
         tensor = self._source[name]
-        if parse(name).scale:
+        if parse(name).scale or (self._kept and name.startswith(self._kept)):
             return tensor
         return RawTensor(tensor.dtype, tensor.shape, partial(_moved, tensor))
 
@@ -144,6 +148,6 @@ def write_checkpoint(folder: Path, tensors: Tensors, *, like: Path) -> Path:
     """
     weights = (f"*{SUFFIX}", INDEX_NAME)
     shutil.copytree(like, folder, ignore=shutil.ignore_patterns(*weights))
-    content = {name: tensors[name].to_torch() for name in tensors}
+    content = {name: tensors[name].array() for name in tensors}
     save_file(content, folder / f"model{SUFFIX}", metadata={"format": "pt"})
     return folder

@@ -75,6 +75,15 @@ class RawTensor:
         return cls(names[array.dtype], array.shape, np.ascontiguousarray(array).reshape(-1).view(np.uint8))
 
     @classmethod
+    def of(cls, tensor: Any) -> RawTensor:
+        """Copy a numpy array or a `torch.Tensor`.
+
+        Raises:
+            KeyError, ValueError: The dtype is not one that a checkpoint can have.
+        """
+        return cls.from_array(tensor.copy()) if isinstance(tensor, np.ndarray) else cls.from_torch(tensor)
+
+    @classmethod
     def from_torch(cls, tensor: Any) -> RawTensor:
         """Copy a `torch.Tensor`, on any device, with any strides.
 

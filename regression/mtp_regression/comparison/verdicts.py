@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Any
 
 
 class Verdict(StrEnum):
@@ -66,6 +67,11 @@ class Finding:
     detail: str = ""
     rank: int | None = None
     chunk: int | None = None
+
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Finding:
+        """Make one of the fields that `dataclasses.asdict` gave, read back from JSON."""
+        return cls(**{**fields, "verdict": Verdict(fields["verdict"])})
 
     @property
     def order(self) -> tuple[int, int, str]:

@@ -113,7 +113,8 @@ def _build(auto: Any, rank: int, parallel: Parallel) -> RankParameters:
     from mtp_regression.megatron import model as megatron_model
     from mtp_regression.megatron.cpu import cuda_on_cpu
 
-    provider = megatron_model.provider(auto, parallel, gloo=False)
+    megatron_model.initialize(parallel, gloo=False)
+    provider = megatron_model.provider(auto, parallel)
     with cuda_on_cpu(), _Weightless():
         chunks = provider.provide_distributed_model(
             wrap_with_ddp=False, use_cpu_initialization=False, init_model_with_meta_device=True

@@ -5,7 +5,7 @@ To be imported after TransformerEngine or its stand-in has been (see `te_standin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,20 +35,39 @@ def sizes_and_cut(parallel: Parallel) -> tuple[dict[str, Any], dict[str, Any]]:
     return sizes, cut
 
 
+FOR_A_CONVERSION: Mapping[str, Any] = {
+    "params_dtype": torch.bfloat16,
+    "pipeline_dtype": torch.bfloat16,
+    # Needs a kernel of Apex or TransformerEngine, and matters to training alone.
+    "gradient_accumulation_fusion": False,
+    # As Megatron-Bridge itself does before it loads: every value comes from the checkpoint.
+    "perform_initialization": False,
+}
+"""What a configuration of Megatron-Core needs where a model is built to be loaded, and not to be trained."""
+
+
+def initialize(parallel: Parallel, *, gloo: bool = True) -> None:
+    """Make this rank's model-parallel groups.
+
+    Args:
+        parallel: The parallel layout.
+        gloo: Whether to make gloo groups as well, which fake process groups cannot have.
+    """
+    sizes, _ = sizes_and_cut(parallel)
+    parallel_state.initialize_model_parallel(**sizes, create_gloo_process_groups=gloo)
+
+
 def provider(
     auto: Any,
     parallel: Parallel,
     configure: Callable[[Any], None] | None = None,
-    *,
-    gloo: bool = True,
 ) -> Any:
-    """Make a bridge's model provider, with BF16 parameters, and this rank's model-parallel groups.
+    """Make a bridge's model provider, with BF16 parameters.
 
     Args:
         auto: Megatron-Bridge's `AutoBridge` of a checkpoint.
         parallel: The parallel layout.
         configure: Is called with the provider, to change it before it is finalized.
-        gloo: Whether to make gloo groups as well, which fake process groups cannot have.
 
     Returns:
         The provider. Its `provide_distributed_model` builds the model, with uninitialised parameters.
@@ -59,13 +78,9 @@ def provider(
         setattr(made, name, value)
     if configure is not None:
         configure(made)
-    made.params_dtype = made.pipeline_dtype = torch.bfloat16
-    # Needs a kernel of Apex or TransformerEngine, and matters to training alone.
-    made.gradient_accumulation_fusion = False
-    # As the bridge itself does before it loads: every value comes from the checkpoint.
-    made.perform_initialization = False
+    for name, value in FOR_A_CONVERSION.items():
+        setattr(made, name, value)
     made.finalize()
-    parallel_state.initialize_model_parallel(**sizes, create_gloo_process_groups=gloo)
     return made
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from mtp_regression.comparison.tensors import RawTensor
 from mtp_regression.oracle.check import expected_name
 from mtp_regression.oracle.recipes import Recipe
@@ -19,13 +21,17 @@ def fill(recipes: Mapping[str, Recipe], parameters: Iterable[tuple[str, Any]]) -
 
     Args:
         recipes: Recipe of each parameter by name, from `native_parameters`.
-        parameters: Name, as `check` takes it, and `torch.Tensor` of each parameter on the rank.
+        parameters: Name, as `check` takes it, and `torch.Tensor` or array of each parameter on the rank.
     """
     for name, parameter in parameters:
         recipe = recipes.get(expected_name(name))
         try:
-            value = recipe and RawTensor.from_array(recipe()).to_torch()
+            value = None if recipe is None else recipe()
         except AbsentError:
             continue
-        if value is not None and value.shape == parameter.shape:
-            parameter.data.copy_(value)
+        if value is None or value.shape != tuple(parameter.shape):
+            continue
+        if isinstance(parameter, np.ndarray):
+            parameter[...] = value
+        else:
+            parameter.data.copy_(RawTensor.from_array(value).to_torch())

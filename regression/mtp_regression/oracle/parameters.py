@@ -14,7 +14,13 @@ from mtp_regression.oracle.placement import Placement
 from mtp_regression.oracle.recipes import Recipe, Recipes, ShardedSource, prefixed
 from mtp_regression.oracle.shards import pad_vocabulary
 from mtp_regression.oracle.source import Source
-from mtp_regression.oracle.vision import vision_parameters
+from mtp_regression.oracle.vision import (
+    HUGGINGFACE,
+    MEGATRON_BRIDGE,
+    VISION_TOWER,
+    huggingface_parameters,
+    vision_parameters,
+)
 from mtp_regression.ranks.parallel import Coordinates, Parallel
 
 
@@ -26,6 +32,7 @@ def native_parameters(
     *,
     vocab_divisor: int = 1,
     without_mtp: bool = False,
+    vision: str | None = MEGATRON_BRIDGE,
 ) -> dict[str, Recipe]:
     """Give every parameter that one rank has after it has loaded a checkpoint.
 
@@ -37,6 +44,7 @@ def native_parameters(
         rank: The rank's place in it.
         vocab_divisor: Megatron's `make_vocab_size_divisible_by`, if the vocabulary is padded; 1 if not.
         without_mtp: Whether MTP was switched off by `mtp_num_layers=None`; `config` then declares no layer.
+        vision: Whose vision tower the model has: Megatron-Bridge's, Hugging Face's, or None: it is left out.
 
     Returns:
         Recipe of each parameter, by name: "{chunk}/" and Megatron-Core's name, such as
@@ -61,10 +69,13 @@ def native_parameters(
     for layer in placement.mtp_layers():
         held |= prefixed(layer.target, _mtp_inputs_and_norm(sharded))
         held |= prefixed(layer.target, layer_parameters(layer, source, placement))
-    if placement.first and not text_only:
-        held |= prefixed(
-            placement.first + "vision_model.", vision_parameters(config["vision_config"], sharded)
+    if placement.first and not text_only and vision is not None:
+        tower = (
+            huggingface_parameters(sharded)
+            if vision == HUGGINGFACE
+            else vision_parameters(config["vision_config"], sharded)
         )
+        held |= prefixed(placement.first + VISION_TOWER, tower)
     return held
 
 

@@ -38,6 +38,10 @@ class Source:
         quantization = config.get("quantization_config", {})
         self._block: Sequence[int] = quantization.get("weight_block_size", PUBLISHED_BLOCK)
 
+    def keys_below(self, prefix: str) -> list[str]:
+        """Return the keys that begin with a prefix."""
+        return [key for key in self._tensors if key.startswith(prefix)]
+
     def weight(self, key: str, expert: int | None = None) -> Array:
         """Return a tensor in its stored shape, in BF16, the dtype of parameters; F32 is rounded to nearest.
 

@@ -15,6 +15,10 @@ from mtp_checkpoint.layouts.keys import VISION_PREFIX, Place
 from mtp_regression.oracle.recipes import Recipe, Recipes, ShardedSource, prefixed
 from mtp_regression.oracle.shards import Array, interleave_groups
 
+MEGATRON_BRIDGE, HUGGINGFACE = "megatron-bridge", "huggingface"
+"""Whose vision tower a model has."""
+VISION_TOWER = "vision_model."
+"""What the names of its parameters begin with."""
 WEIGHT_AND_BIAS = ("weight", "bias")
 
 
@@ -47,6 +51,16 @@ def vision_parameters(config: Mapping[str, Any], sharded: ShardedSource) -> Reci
     merger = VISION_PREFIX + "merger."
     yield from _whole("merger.patch_norm.", merger + "norm.", sharded)
     yield from prefixed("merger.", _perceptron(merger, sharded))
+
+
+def huggingface_parameters(sharded: ShardedSource) -> Recipes:
+    """Yield every parameter of transformers' own vision tower, in BF16: the checkpoint's, each whole.
+
+    Yields:
+        Name relative to the tower, such as "blocks.0.attn.qkv.weight", and recipe.
+    """
+    for key in sharded.source.keys_below(VISION_PREFIX):
+        yield key.removeprefix(VISION_PREFIX), sharded.whole(key)
 
 
 def _block(prefix: str, heads: int, sharded: ShardedSource) -> Recipes:

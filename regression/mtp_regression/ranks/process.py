@@ -10,14 +10,11 @@ import pickle
 import select
 import signal
 import sys
-import traceback
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Literal, cast
 
-import torch
-
-from mtp_regression.ranks.world import World, join, leave
+from mtp_regression.ranks.rank import Raised
 
 if TYPE_CHECKING:
     from io import TextIOWrapper
@@ -43,32 +40,6 @@ class Job:
         return self.folder / f"{rank}.{what}"
 
 
-class Raised(NamedTuple):
-    """An exception that a rank raised, as text: its class need not be importable elsewhere.
-
-    Attributes:
-        exception: Name of its class, such as "ValueError", or with its module unless that is `builtins`.
-        message: Its message; "" if it cannot be converted to text.
-        traceback: Its traceback.
-    """
-
-    exception: str
-    message: str
-    traceback: str
-
-    @classmethod
-    def of(cls, error: BaseException) -> Raised:
-        """Describe the exception that is being handled."""
-        kind = type(error)
-        module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
-        text = traceback.format_exc()
-        try:
-            message = str(error)
-        except Exception:  # raised by the exception's own __str__; the traceback shows it
-            message = ""
-        return cls(f"{module}{kind.__qualname__}", message, text)
-
-
 def live(rank: int, job: Job) -> None:
     """Runs a rank's process: joins the group, calls the function, writes its result; does not return."""
     # torch has SIGINT sent when the process that forked this one dies: end at once, even in C code.
@@ -87,6 +58,10 @@ def live(rank: int, job: Job) -> None:
     multiprocessing.set_start_method(None, force=True)  # the platform's, as in any other process
     code = 1
     try:
+        import torch
+
+        from mtp_regression.ranks.world import World, join, leave
+
         function, args = pickle.loads(job.payload)  # noqa: S301 - made by the process that started this one
         # All ranks are on this machine, which may have no network: use the loopback interface.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")

@@ -18,22 +18,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
-
-import torch.multiprocessing
+from typing import TYPE_CHECKING, Any, cast
 
 from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.fork_server import PreloadError, children, starting, warm
-from mtp_regression.ranks.process import Job, Raised, live
-from mtp_regression.ranks.world import World
+from mtp_regression.ranks.process import Job, live
+from mtp_regression.ranks.rank import Kind, Raised, RankError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
     from multiprocessing.process import BaseProcess
 
-__all__ = ["PreloadError", "RankError", "World", "run", "warm"]
-
-Kind = Literal["raised", "died", "timeout"]
+__all__ = ["PreloadError", "RankError", "run", "warm"]
 
 # Errors of the other ranks after one has ended: of gloo, the key-value store, NCCL.
 _ECHO = re.compile(
@@ -47,30 +43,6 @@ _TAIL_LINES = 40
 # Modules of torch whose functions wait for the other ranks, and a line of any module that does.
 _COLLECTIVE = re.compile(r"torch/distributed/(distributed_c10d|rendezvous|_functional_collectives)\.py$")
 _FRAME = re.compile(r'File "(?P<file>.+)", line (?P<line>\d+) in ')
-
-
-class RankError(RuntimeError):
-    """A rank failed, and so did the run.
-
-    Attributes:
-        rank: The rank that failed first; after a time-out, the first that does not wait for another rank.
-        kind: The rank "raised" an exception, "died" without one, or did not end in time ("timeout").
-        exception: Class of the exception that it raised, as `Raised.exception`; "" if it raised none.
-        message: The exception's message; if it raised none, how the rank ended.
-        traceback: The exception's traceback; if it raised none, the end of the log or the ranks' stacks.
-        logs: Every rank's log file, in rank order.
-        exit_code: The process's, or minus the signal that it died of; None after a time-out.
-    """
-
-    exit_code: int | None = None
-
-    def __init__(self, headline: str, rank: int, kind: Kind, raised: Raised, logs: Sequence[Path]) -> None:
-        names = "\n".join(f"  rank {number}: {log}" for number, log in enumerate(logs))
-        super().__init__(f"{headline}\n\n{raised.traceback.strip()}\n\nlogs:\n{names}")
-        self.rank = rank
-        self.kind = kind
-        self.exception, self.message, self.traceback = raised
-        self.logs = tuple(logs)
 
 
 def run(
@@ -106,8 +78,10 @@ def run(
     """
     if function.__module__ == "__main__":
         raise ValueError(f"{function!r} is defined in the main module, which ranks cannot import; move it")
+    import torch.multiprocessing
+
     if not device.on_gpu:
-        warm(preload)
+        warm(preload or ["mtp_regression.ranks.world"])
     log_folder.mkdir(parents=True, exist_ok=True)
     logs = tuple(log_folder / f"rank{rank}.log" for rank in range(world_size))
     for log in logs:

@@ -13,9 +13,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import torch
-import torch.distributed as dist
-
 from mtp_regression.ranks.devices import Device
 
 if TYPE_CHECKING:
@@ -52,10 +49,32 @@ class World:
         Raises:
             RuntimeError: The rank sees no GPU.
         """
+        import torch
+
         gpus: int = torch.cuda.device_count()
         if not gpus:
             raise RuntimeError(f"rank {self.rank} of {self.size} sees no GPU")
         return self.local_rank % gpus
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return every rank's value, in rank order; called on every rank. Values are pickled."""
+        import torch.distributed as dist
+
+        values: list[Any] = [None] * self.size
+        dist.all_gather_object(values, value)
+        return values
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+        import torch.distributed as dist
+
+        dist.barrier(device_ids=[self.gpu] if self.device is Device.CUDA else None)
+
+    def peak_gpu_bytes(self) -> int:
+        """Return the most that torch has allocated on this rank's GPU so far; 0 without one."""
+        import torch
+
+        return int(torch.cuda.max_memory_allocated())
 
 
 def external_world(device: Device = Device.CPU, environ: Mapping[str, str] = os.environ) -> World | None:
@@ -113,6 +132,8 @@ def _store(world: World, timeout: timedelta) -> Any:
 
     With one per group, a fast rank would find the previous group's, still open, at the same address.
     """
+    import torch.distributed as dist
+
     store, _, _ = next(dist.rendezvous(world.rendezvous, world.rank, world.size, timeout=timeout))
     return store
 
@@ -124,6 +145,9 @@ def join(world: World, timeout: timedelta = timedelta(minutes=30)) -> None:
         world: This process's place.
         timeout: Of the rendezvous and of each collective.
     """
+    import torch
+    import torch.distributed as dist
+
     # Megatron uses LOCAL_RANK as the index of the rank's GPU.
     local_rank = world.gpu if world.device.on_gpu else world.local_rank
     os.environ.update(world.device.environment)
@@ -139,8 +163,10 @@ def join(world: World, timeout: timedelta = timedelta(minutes=30)) -> None:
 
 def leave(world: World) -> None:
     """Waits for all ranks, so that no connection closes too early, and destroys the process groups."""
+    import torch.distributed as dist
+
     if dist.is_initialized():
-        dist.barrier(device_ids=[world.gpu] if world.device is Device.CUDA else None)
+        world.barrier()
         dist.destroy_process_group()
 
 
@@ -151,6 +177,8 @@ def joined(world: World) -> Iterator[None]:
     For processes that torchrun or Slurm started. It can be entered any number of times, but by all ranks
     together.
     """
+    import torch.distributed as dist
+
     join(world)
     try:
         yield

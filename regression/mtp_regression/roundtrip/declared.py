@@ -1,13 +1,16 @@
-"""Declared exceptions: what a bridge's release cannot carry, and why."""
+"""Declared failures: what a bridge cannot carry, and why, as its adapter or a file says.
+
+A failure is declared of checks, by a pattern of their ids ("packed-pp2::stream"), and perhaps of some of what
+they compare. It is held strictly: a declared failure that does not happen is itself one.
+"""
 
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from fnmatch import fnmatchcase
-from importlib import resources
-from typing import Any
+from typing import Any, Protocol
 
 import ml_dtypes
 from numpy.typing import NDArray
@@ -41,47 +44,108 @@ CONDITIONS: dict[str, Callable[[RawTensor], bool]] = {
 """What `when` may ask of a source tensor: whether BF16, or w - 1 in BF16, holds its values, and its dtype."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class DeclaredException:
-    """One entry of `declared.toml`, which describes the fields."""
+    """One declared failure.
 
-    bridge: str
-    releases: Sequence[str]
-    stages: Collection[str]
-    tensor: str
-    verdict: Verdict
+    Attributes:
+        checks: Patterns of the ids of the checks in which it appears, such as "*-pp2*::stream".
+        reason: Why it does.
+        tensor: Pattern of the names of what is wrong: a tensor's key or a parameter's name, without rank and
+            chunk, or in the stage `files` a file or field. Empty: the checks fail, whatever is wrong, also by
+            an error.
+        verdict: What each of them gets; None: any but exact.
+        when: Which of the source's tensors: one of `CONDITIONS`; empty: all that the pattern names.
+        releases: Patterns of the bridge's releases.
+        strict: False if something else decides whether it happens, such as another package's release.
+    """
+
+    checks: Sequence[str]
     reason: str
+    tensor: str = ""
+    verdict: Verdict | None = None
     when: str = ""
+    releases: Sequence[str] = ("*",)
     strict: bool = True
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "verdict", Verdict(self.verdict))
+        if isinstance(self.checks, str):
+            object.__setattr__(self, "checks", (self.checks,))
+        if self.verdict is not None:
+            object.__setattr__(self, "verdict", Verdict(self.verdict))
         if self.when and self.when not in CONDITIONS:
             raise ValueError(f"{self.when!r} is none of {', '.join(CONDITIONS)}")
         if not self.reason.strip():
-            raise ValueError(f"the exception for {self.tensor} gives no reason")
+            raise ValueError(f"the failure declared of {' '.join([*self.checks, self.tensor])} has no reason")
 
-    def applies(self, *, bridge: str, release: str, stage: str) -> bool:
-        """Whether the exception speaks of a stage of a bridge's release."""
-        return (
-            bridge == self.bridge
-            and any(fnmatchcase(release, pattern) for pattern in self.releases)
-            and stage in self.stages
+    def applies(self, *, check: str, release: str) -> bool:
+        """Whether it speaks of a check of a bridge's release."""
+        return any(fnmatchcase(release, pattern) for pattern in self.releases) and any(
+            fnmatchcase(check, pattern) for pattern in self.checks
         )
 
-    def covers(self, name: str, tensor: RawTensor) -> bool:
-        """Whether the exception speaks of a source tensor."""
-        return fnmatchcase(name, self.tensor) and (not self.when or CONDITIONS[self.when](tensor))
+    def allows(self, verdict: Verdict) -> bool:
+        """Whether this verdict is the declared one."""
+        return verdict is not Verdict.EXACT and self.verdict in (None, verdict)
+
+    def covers(self, finding: Finding) -> bool:
+        """Whether a finding is of what is declared."""
+        return self.allows(finding.verdict) and (not self.tensor or fnmatchcase(finding.tensor, self.tensor))
+
+    def tensors(self, source: Tensors) -> list[str]:
+        """Return the source's tensors of which it speaks."""
+        named = (name for name in sorted(source) if self.tensor and fnmatchcase(name, self.tensor))
+        return [name for name in named if not self.when or CONDITIONS[self.when](source[name])]
+
+
+class _Text(Protocol):
+    """A file, or a resource of a package."""
+
+    def read_text(self, encoding: str) -> str:
+        """Return its content."""
+
+
+Declared = Mapping[str, str] | Sequence[DeclaredException] | _Text
+"""Failures as an adapter declares them: reasons by "CHECK" or "CHECK TENSOR", both patterns; or a TOML file
+with a table `[[declared]]` for each, whose fields are those of `DeclaredException`."""
+
+
+def read_declared(given: Declared | None) -> tuple[DeclaredException, ...]:
+    """Read declared failures.
+
+    Raises:
+        ValueError: One of them has no reason, or a field that is none, or a file is no TOML.
+    """
+    if not given:
+        return ()
+    if isinstance(given, Mapping):
+        return tuple(
+            DeclaredException(checks=(check,), tensor=tensor, reason=reason)
+            for key, reason in given.items()
+            for check, _, tensor in (key.partition(" "),)
+        )
+    if isinstance(given, Sequence):
+        return tuple(given)
+    return tuple(_of_table(table) for table in tomllib.loads(given.read_text(encoding="utf-8"))["declared"])
+
+
+def _of_table(table: Mapping[str, Any]) -> DeclaredException:
+    known = {field.name for field in fields(DeclaredException)}
+    if unknown := table.keys() - known:
+        raise ValueError(f"{', '.join(sorted(unknown))}: no field of a declared failure; it has {known}")
+    if missing := {"checks", "reason"} - table.keys():
+        raise ValueError(f"a declared failure has no {' and no '.join(sorted(missing))}")
+    return DeclaredException(**table)
 
 
 @dataclass(frozen=True)
 class Sorted:
-    """A case's findings, held against the exceptions that apply to it.
+    """A check's findings, held against the declared failures that apply to it.
 
     Attributes:
-        undeclared: Findings that no exception covers.
-        declared: Findings that one covers.
-        stale: Tensors that an exception covers and that did not get its verdict, with its reason.
+        undeclared: Findings that are not declared.
+        declared: Findings that are.
+        stale: What is declared and did not happen, with its reason.
     """
 
     undeclared: tuple[Finding, ...]
@@ -89,41 +153,43 @@ class Sorted:
     stale: tuple[tuple[str, str], ...]
 
 
-def declared_exceptions() -> tuple[DeclaredException, ...]:
-    """Read the exceptions that ship with the package."""
-    text = resources.files(__package__).joinpath("declared.toml").read_text(encoding="utf-8")
-    return tuple(DeclaredException(**entry) for entry in tomllib.loads(text)["exception"])
-
-
 def sort_findings(
-    findings: Sequence[Finding], source: Tensors, exceptions: Sequence[DeclaredException]
+    findings: Sequence[Finding], source: Tensors, declared: Sequence[DeclaredException]
 ) -> Sorted:
-    """Hold findings against the exceptions that apply.
+    """Hold a check's findings against the declared failures that apply to it.
+
+    A failure that is declared of tensors of the source has to happen to each of them; any other once.
 
     Args:
         findings: What the comparison found; a tensor of the source without a finding is exact.
         source: The checkpoint's tensors.
-        exceptions: Those that apply to the stage.
+        declared: Those that apply.
 
     Returns:
         Each finding once, as declared or undeclared, and what is stale.
     """
-    verdicts = {found.tensor: found.verdict for found in findings}
-    covered: set[tuple[str, Verdict]] = set()
+    covered: set[int] = set()
     stale: list[tuple[str, str]] = []
-    for exception in exceptions:
-        if not exception.strict:
-            covered |= {
-                (found.tensor, found.verdict)
-                for found in findings
-                if found.verdict is exception.verdict and fnmatchcase(found.tensor, exception.tensor)
-            }
-            continue
-        matching = [name for name in sorted(source) if exception.covers(name, source[name])]
-        covered |= {(name, exception.verdict) for name in matching}
-        stale += [
-            (name, exception.reason) for name in matching if verdicts.get(name) is not exception.verdict
-        ]
-    declared = tuple(found for found in findings if (found.tensor, found.verdict) in covered)
-    undeclared = tuple(found for found in findings if (found.tensor, found.verdict) not in covered)
-    return Sorted(undeclared, declared, tuple(stale))
+    for entry in declared:
+        named = entry.tensors(source)
+        if entry.when:
+            hit = [n for n, found in enumerate(findings) if found.tensor in named and entry.covers(found)]
+        else:
+            hit = [n for n, found in enumerate(findings) if entry.covers(found)]
+        covered |= {*hit}
+        if entry.strict:
+            stale += _not_met(entry, named, {findings[n].tensor for n in hit})
+    indexed = [*enumerate(findings)]
+    return Sorted(
+        tuple(found for n, found in indexed if n not in covered),
+        tuple(found for n, found in indexed if n in covered),
+        tuple(stale),
+    )
+
+
+def _not_met(entry: DeclaredException, named: Sequence[str], met: set[str]) -> Iterator[tuple[str, str]]:
+    """Yield what a strict entry says and did not happen."""
+    if named and (entry.when or met <= {*named}):
+        yield from ((name, entry.reason) for name in named if name not in met)
+    elif not met and not entry.when:
+        yield entry.tensor or "any tensor", entry.reason

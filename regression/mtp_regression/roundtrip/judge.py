@@ -33,6 +33,7 @@ class Record:
     parallel: str
     ranks: int
     stage: str
+    check: str
     verdict: Verdict
     declared: int
     seconds: float
@@ -47,25 +48,37 @@ class Record:
     warnings: list[str] = field(default_factory=list)
     logs: list[str] = field(default_factory=list)
 
+    @classmethod
+    def of(cls, fields: Mapping[str, Any]) -> Record:
+        """Make one of a record of a report's JSON."""
+        crash = fields["crash"]
+        read = {
+            "verdict": Verdict(fields["verdict"]),
+            "agreement": {name: math.inf if n is None else n for name, n in fields["agreement"].items()},
+            "tensors": [Finding.of(finding) for finding in fields["tensors"]],
+            "crash": crash and Crash(**{**crash, "stage": Stage(crash["stage"])}),
+        }
+        return cls(**{name: value for name, value in {**fields, **read}.items() if name != "passed"})
+
     @property
     def passed(self) -> bool:
-        """Whether something was compared, and all of it is exact but for declared exceptions, none stale."""
-        return self.verdict is Verdict.EXACT and not self.stale and self.compared > 0
+        """Whether something was compared, and all is exact but for what is declared, none of it stale."""
+        return self.verdict is Verdict.EXACT and not self.stale and (self.compared or self.declared) > 0
 
 
-def judge(case: Case, evidence: Evidence, exceptions: Sequence[DeclaredException]) -> list[Record]:
+def judge(case: Case, evidence: Evidence, declared: Sequence[DeclaredException]) -> list[Record]:
     """Make a case's records, one for each stage that the evidence speaks of.
 
     Args:
         case: The case.
         evidence: What its ranks left.
-        exceptions: All that are declared, whether they apply or not.
+        declared: All failures that are declared of the bridge, whether they apply or not.
     """
     about = evidence.about or About(case.adapter, "?", "?")
-    source = tensors_of(case.checkpoint, case.generated)
+    source = {} if case.wrong else tensors_of(case.checkpoint, case.generated)
     loaded = evidence.outcomes.get(Stage.LOAD)
     common: dict[str, Any] = {
-        "bridge": f"{about.bridge} {about.release}",
+        "bridge": f"{about.bridge} {about.release}".strip(),
         "engine": about.engine,
         "checkpoint": case.name,
         "parallel": str(case.parallel),
@@ -77,22 +90,20 @@ def judge(case: Case, evidence: Evidence, exceptions: Sequence[DeclaredException
     }
     records = []
     for stage in CHECKS:
+        applying = [
+            entry for entry in declared if entry.applies(check=case.check(stage), release=about.release)
+        ]
         if crash := evidence.crashes.get(stage):
-            records.append(
-                Record(**common, stage=stage, verdict=crash.verdict, declared=0, seconds=0.0, crash=crash)
-            )
+            fields = _of_crash(case, crash, stage, applying)
+            records.append(Record(**common, stage=stage, check=case.check(stage), **fields))
         elif outcomes := evidence.outcomes.get(stage):
             findings = merge(outcomes)
-            applying = [
-                entry
-                for entry in exceptions
-                if entry.applies(bridge=about.bridge, release=about.release, stage=stage)
-            ]
             held = sort_findings(findings, source, applying)
             records.append(
                 Record(
                     **common,
                     stage=stage,
+                    check=case.check(stage),
                     verdict=worst(finding.verdict for finding in held.undeclared),
                     declared=len(held.declared),
                     seconds=max(outcome.seconds for outcome in outcomes),
@@ -104,6 +115,25 @@ def judge(case: Case, evidence: Evidence, exceptions: Sequence[DeclaredException
                 )
             )
     return records
+
+
+def _of_crash(
+    case: Case, crash: Crash, stage: Stage, declared: Sequence[DeclaredException]
+) -> dict[str, Any]:
+    """Return what a stage's record says that did not end."""
+    fields: dict[str, Any] = {"verdict": crash.verdict, "declared": 0, "seconds": 0.0, "crash": crash}
+    if stage is Stage.REFUSED and crash.stage is Stage.LOAD and crash.kind == "raised":
+        if any(word in crash.message for word in case.wrong):
+            return fields | {"verdict": Verdict.EXACT, "compared": 1} | _stale(declared)
+        said = Finding("the error", Verdict.WRONG, f"names none of {', '.join(case.wrong[:3])}")
+        fields |= {"verdict": Verdict.WRONG, "tensors": [said]}
+    if any(entry.allows(fields["verdict"]) and not entry.tensor for entry in declared):
+        fields |= {"verdict": Verdict.EXACT, "declared": 1}
+    return fields
+
+
+def _stale(declared: Sequence[DeclaredException]) -> dict[str, Any]:
+    return {"stale": [f"any: {entry.reason}" for entry in declared if entry.strict]}
 
 
 def _largest(measured: Iterable[Mapping[str, float]]) -> dict[str, float]:
@@ -121,7 +151,7 @@ def report_of(
     import_seconds: float,
     seconds: float,
     not_run: Sequence[str] = (),
-    stages_not_run: Mapping[Stage, str] = MappingProxyType({}),
+    stages_not_run: Mapping[str, str] = MappingProxyType({}),
     unfinished: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Make the JSON report of a run; `docs/report.md` describes it."""

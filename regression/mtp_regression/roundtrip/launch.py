@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import faulthandler
 import shutil
 import tempfile
 import time
@@ -10,11 +9,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mtp_regression.adapters.protocol import AdapterError, Examined, examine
+from mtp_regression.adapters.find import AdapterError, Examined, examine, find, full_name
 from mtp_regression.ranks import run as ranks
 from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.fork_server import call
-from mtp_regression.ranks.world import World, joined
+from mtp_regression.ranks.rank import RankError
+from mtp_regression.ranks.threads import run_threads
 from mtp_regression.roundtrip.evidence import Crash, Evidence
 from mtp_regression.stages import traces
 from mtp_regression.stages.case import Case, Stage
@@ -23,7 +23,7 @@ from mtp_regression.stages.run import run_stages
 Launch = Callable[[Case, Sequence[Stage], Path, Path], None]
 """Takes every rank of a case through stages: case, stages, folder of the outcomes, folder of the logs.
 
-Raises `ranks.run.RankError` when a rank fails.
+Raises `ranks.rank.RankError` when a rank fails.
 """
 
 
@@ -54,10 +54,10 @@ def run_case(
     while pending:
         with tempfile.TemporaryDirectory(prefix="mtp-roundtrip-") as name:
             folder = Path(name)
-            failure: ranks.RankError | None = None
+            failure: RankError | None = None
             try:
                 launch(case, pending, folder, log_folder / f"again{runs}" if runs else log_folder)
-            except ranks.RankError as error:
+            except RankError as error:
                 failure = error
             take_in(evidence, folder, (Stage.LOAD, *pending), case.parallel.ranks)
             if failure is not None:
@@ -83,7 +83,7 @@ def take_in(evidence: Evidence, folder: Path, stages: Sequence[Stage], ranks: in
             evidence.outcomes[stage] = ended
 
 
-def _book(evidence: Evidence, failure: ranks.RankError, pending: Sequence[Stage], folder: Path) -> None:
+def _book(evidence: Evidence, failure: RankError, pending: Sequence[Stage], folder: Path) -> None:
     """Book a failure to its stage: the one that the rank has named, or else the first that did not end.
 
     What fails after the last stage, such as the adapter's `close`, is booked to the last.
@@ -111,37 +111,48 @@ def _keep(folder: Path, kept: Path) -> None:
         shutil.move(saved, kept / saved.name)
 
 
-@dataclass(frozen=True)
+@dataclass
 class StartedRanks:
     """Starts the ranks of every case on this machine.
 
     Attributes:
         time_limit: Seconds a case may take.
         device: Where the ranks keep their tensors.
+        in_threads: Whether the ranks are threads, as `warm` has found.
     """
 
     time_limit: float = 300.0
     device: Device = Device.CPU
+    in_threads: bool = False
 
-    def warm(self, adapter: str) -> tuple[float, frozenset[str]]:
+    def warm(self, adapter: str) -> tuple[float, Examined]:
         """Import a bridge for all ranks to come, and look at the adapter's class.
 
         Returns:
-            Seconds that the import took, 0 on GPUs, where every rank imports it itself; and the methods that
-            the adapter may have and does not.
+            Seconds that the import took, 0 on GPUs, where every rank imports it itself; and what is known of
+            the adapter.
 
         Raises:
-            AdapterError: There is no such class, or it lacks a method.
+            AdapterError: There is no such class, or it lacks a role.
             PreloadError: The bridge cannot be imported.
         """
         seconds = 0.0 if self.device.on_gpu else ranks.warm(_modules(adapter))
         examined: Examined = call(examine, adapter, device=self.device)
         if examined.problem:
             raise AdapterError(examined.problem)
-        return seconds, examined.lacks
+        self.in_threads = examined.in_threads
+        return seconds, examined
 
     def __call__(self, case: Case, stages: Sequence[Stage], folder: Path, logs: Path) -> None:
         """Run a case's stages; see `Launch`."""
+        if self.in_threads:
+            run_threads(
+                run_stages,
+                *(case, stages, folder),
+                size=case.parallel.ranks,
+                time_limit=self.time_limit,
+            )
+            return
         ranks.run(
             run_stages,
             *(case, stages, folder),
@@ -153,25 +164,8 @@ class StartedRanks:
         )
 
 
-def run_as_rank(
-    world: World, case: Case, stages: Sequence[Stage], folder: Path, *, time_limit: float
-) -> None:
-    """Take this process, one of `world`'s ranks, through stages of a case.
-
-    Args:
-        world: Must have as many ranks as the case.
-        case: The case.
-        stages: What to take after LOAD.
-        folder: Where the ranks leave their outcomes; on a file system that all of them share.
-        time_limit: Seconds after which this process prints its stacks and ends, with code 1.
-    """
-    faulthandler.dump_traceback_later(time_limit, exit=True)
-    try:
-        with joined(world):
-            run_stages(world, case, stages, folder)
-    finally:
-        faulthandler.cancel_dump_traceback_later()
-
-
 def _modules(adapter: str) -> list[str]:
-    return [adapter.partition(":")[0]]
+    module, _, attribute = full_name(adapter).partition(":")
+    if not module or not attribute:
+        find(adapter)  # says how an adapter is named
+    return [module]

@@ -10,18 +10,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from mtp_checkpoint.errors import CheckpointError
 from mtp_fixtures import CheckpointSpec, Scale, preset
+from mtp_regression.adapters.find import Examined
 from mtp_regression.comparison.tensors import read_folder
 from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.parallel import GRID, Parallel
 from mtp_regression.ranks.resharding import Resharding
 from mtp_regression.ranks.world import World
+from mtp_regression.roundtrip.declared import DeclaredException, read_declared
 from mtp_regression.roundtrip.differences import read_report
+from mtp_regression.roundtrip.plan import Plan, named
 from mtp_regression.roundtrip.room import lack_of_room
-from mtp_regression.stages.case import CHECKS, NEEDS, Stage, stages_of
+from mtp_regression.stages.case import CHECKS, NEEDS, Case, Stage, stages_of
 
 MAIN_JOB = ("qwen3.5-35b-a3b", "qwen3.6-35b-a3b")
 """Presets whose tiny checkpoints are taken when none is named: MTP experts per expert, and packed."""
@@ -45,12 +46,13 @@ class Request:
         parallels: Parallel layouts, or two for a Megatron checkpoint; none takes the grid (what of it ranks,
             GPUs, memory and disk allow).
         stages: What to take after the load; none takes all that adapter, checkpoints and layouts allow.
-        adapter: See `adapters.protocol.find`.
+        adapter: See `adapters.find.find`.
         device: Where the ranks keep their tensors.
         time_limit: Seconds a case may take; None takes 300, and 3600 with published dimensions.
         report_path: Where the JSON report goes; the ranks' logs go beside it.
         compare_path: An earlier report, whose verdicts those of the same cells must equal.
         keep: Whether to keep the folders that the bridge saves, beside the report.
+        declared_path: A file of failures that are declared beside the adapter's own.
     """
 
     adapter: str
@@ -63,12 +65,52 @@ class Request:
     time_limit: float | None = None
     compare_path: Path | None = None
     keep: bool = False
+    declared_path: Path | None = None
 
-    def checks(self, lacks: Collection[str]) -> tuple[list[Stage], dict[Stage, str]]:
+    @contextmanager
+    def plan(self, adapter: Examined, world: World | None) -> Iterator[Plan]:
+        """Say what to run, in a `with` block at whose end what was made for it is gone.
+
+        Args:
+            adapter: What is known of it.
+            world: The ranks that there are; None if they are to be started.
+
+        Raises:
+            CannotRunError: See `checks` and `layouts`; or what is declared is no declaration.
+        """
+        stages, stages_not_run = self.checks(adapter.lacks, adapter.grid)
+        layouts, layouts_not_run = self.layouts(world, adapter.grid)
+        declared = self.declared(adapter)
+        with self.folders() as folders:
+            cases = [
+                Case(self.adapter, folder, layout, name, self.generated.get(name))
+                for name, folder in folders.items()
+                for layout in layouts
+            ]
+            planned = [(case, case.takes(stages)) for case in cases]
+            yield Plan(
+                planned, declared, layouts_not_run, {str(stage): why for stage, why in stages_not_run.items()}
+            )
+
+    def declared(self, adapter: Examined) -> tuple[DeclaredException, ...]:
+        """Read the failures that adapter and file declare.
+
+        Raises:
+            CannotRunError: One of them is none.
+        """
+        try:
+            return read_declared(adapter.declared) + read_declared(self.declared_path)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise CannotRunError(f"declared failures: {error}") from None
+
+    def checks(
+        self, lacks: Collection[str], grid: Sequence[Parallel]
+    ) -> tuple[list[Stage], dict[Stage, str]]:
         """Return the stages to take, in order, and those that the adapter cannot take, with the reason.
 
         Args:
-            lacks: Methods that the adapter does not have, of those that it may lack.
+            lacks: Roles that the adapter does not have, of those that it may lack.
+            grid: Layouts that it can do.
 
         Raises:
             CannotRunError: A stage is named that cannot be taken, or none is left.
@@ -79,7 +121,7 @@ class Request:
             raise CannotRunError(
                 f"{self.adapter} has no read_from, by which a checkpoint is loaded that is on no disk"
             )
-        layouts = self.parallels or GRID
+        layouts = self.parallels or grid
         wanted = [stage for stage in CHECKS if stage in (self.stages or CHECKS)]
         taken = {stage for parallel in layouts for stage in stages_of(parallel, wanted)}
         if self.stages and (none := [stage for stage in wanted if stage not in taken]):
@@ -103,12 +145,17 @@ class Request:
                 raise CannotRunError(f"{parallel} has no stage to take: {'; '.join(reasons)}")
         return left, not_run
 
-    def earlier(self) -> dict[str, Any] | None:
+    def earlier(self, world: World | None) -> dict[str, Any] | None:
         """Read the earlier report, if there is one to compare with, and look at what is asked for.
 
+        Args:
+            world: The ranks that there are; None if they are to be started.
+
         Raises:
-            CannotRunError: A checkpoint or the report cannot be read, or something is given twice.
+            CannotRunError: A checkpoint or the report cannot be read, something is given twice, or a layout
+                that is asked for cannot run.
         """
+        self.layouts(world, GRID)
         try:
             _once(map(str, self.parallels), "parallel layout")
             _once((str(checkpoint.resolve()) for checkpoint in self.checkpoints), "checkpoint")
@@ -118,16 +165,19 @@ class Request:
         except (CheckpointError, ValueError) as error:
             raise CannotRunError(str(error)) from None
 
-    def layouts(self, world: World | None) -> tuple[list[Parallel | Resharding], list[Parallel | Resharding]]:
+    def layouts(
+        self, world: World | None, grid: Sequence[Parallel]
+    ) -> tuple[list[Parallel | Resharding], list[Parallel | Resharding]]:
         """Return the parallel layouts that can run, and those that cannot for want of ranks, GPUs or memory.
 
         Args:
             world: The ranks that there are; None if they are to be started.
+            grid: Those to take if none is named.
 
         Raises:
             CannotRunError: None can run, or not all that are named.
         """
-        wanted: Sequence[Parallel | Resharding] = self.parallels or GRID
+        wanted: Sequence[Parallel | Resharding] = self.parallels or grid
         lacking = {
             parallel: lack_of_room(self.generated, parallel, self.device, world, self.report_path)
             for parallel in wanted
@@ -152,6 +202,8 @@ class Request:
             return parallel.ranks == world.size
         if not self.device.on_gpu:
             return True
+        import torch
+
         gpus: int = torch.cuda.device_count()
         if not gpus:
             raise CannotRunError(
@@ -171,21 +223,6 @@ class Request:
                 yield {name: spec.write(scratch / name, sparse=True) for name, spec in self.generated.items()}
             else:
                 yield {name: CheckpointSpec(preset(name)).write(scratch / name) for name in MAIN_JOB}
-
-
-def named(folders: Sequence[Path]) -> dict[str, Path]:
-    """Name folders by the last parts of their paths, as few as tell them all apart.
-
-    Args:
-        folders: Absolute paths, all different.
-    """
-    parts = [folder.relative_to(folder.anchor).parts for folder in folders]
-    names: list[str] = []
-    for count in range(1, max(map(len, parts)) + 1):
-        names = ["/".join(of[-count:]) for of in parts]
-        if len(set(names)) == len(names):
-            break
-    return dict(zip(names, folders, strict=True))
 
 
 def _once(words: Iterable[str], what: str) -> None:

@@ -9,9 +9,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import psutil
-import torch
-
 from mtp_fixtures import CheckpointSpec
 from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.parallel import Parallel
@@ -96,8 +93,12 @@ def lack_of_room(
 
 
 def _lacking(need: Need, ranks: int, device: Device, scratch: Path) -> Iterator[str]:
+    import psutil
+
     on_host = _WORKING * need.largest + need.packed
     if device.on_gpu:
+        import torch
+
         on_each = -(-ranks // torch.cuda.device_count())  # ranks
         free, _ = torch.cuda.mem_get_info()
         yield from _more(on_each * (need.model + _WORKING_ON_GPU * need.largest), free, "of a GPU's memory")

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import faulthandler
 import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from mtp_regression.adapters.protocol import AdapterError, examine
+from mtp_regression.adapters.find import AdapterError, Examined, examine
 from mtp_regression.ranks.run import PreloadError
 from mtp_regression.ranks.world import World, external_world
-from mtp_regression.roundtrip.declared import declared_exceptions
 from mtp_regression.roundtrip.differences import compare_reports
 from mtp_regression.roundtrip.evidence import Evidence
 from mtp_regression.roundtrip.judge import Record, judge, report_of, write_report
-from mtp_regression.roundtrip.launch import StartedRanks, run_as_rank, run_case, take_in
+from mtp_regression.roundtrip.launch import StartedRanks, run_case, take_in
+from mtp_regression.roundtrip.plan import Planned
 from mtp_regression.roundtrip.request import CannotRunError, Request
 from mtp_regression.roundtrip.terminal import cell_text, show
-from mtp_regression.stages.case import Case, Stage, stages_of
-
-_Run = Callable[[Case], Evidence]
+from mtp_regression.stages.case import Case, Stage
+from mtp_regression.stages.run import run_stages
 
 
 def round_trips(request: Request, console: Console) -> dict[str, Any] | None:
@@ -46,41 +47,31 @@ def round_trips(request: Request, console: Console) -> dict[str, Any] | None:
         world = external_world(request.device)
     except ValueError as error:
         raise CannotRunError(str(error)) from None
-    earlier = request.earlier()
-    layouts, not_run = request.layouts(world)
-    with request.folders() as folders:
-        cases = [
-            Case(request.adapter, folder, layout, name, request.generated.get(name))
-            for name, folder in folders.items()
-            for layout in layouts
-        ]
-        try:
-            if world is None:
-                run, import_seconds, no_stages = _on_started_ranks(request, console)
-            else:
-                run, import_seconds, no_stages = _in_world(world, request)
-        except (AdapterError, PreloadError) as error:
-            raise CannotRunError(str(error)) from None
+    earlier = request.earlier(world)
+    try:
+        runner = _on_started_ranks(request, console) if world is None else _in_world(world, request)
+    except (AdapterError, PreloadError) as error:
+        raise CannotRunError(str(error)) from None
+    with request.plan(runner.adapter, world) as plan:
         if world is not None and world.rank != 0:
-            for case in cases:
-                run(case)
+            for planned in plan.cases:
+                runner.run(*planned)
             return None
         found: list[Record] = []
         report: dict[str, Any] = {}
-        declared = declared_exceptions()
-        for number, (case, evidence, seconds) in enumerate(_timed(run, cases, console), 1):
-            records = judge(case, evidence, declared)
+        for number, (case, evidence, seconds) in enumerate(_timed(runner, plan.cases, console), 1):
+            records = judge(case, evidence, plan.declared)
             found += records
             summary = cell_text(records).replace("\n", ", ")
             console.print(f"{case.name}, {case.parallel}: {summary}", highlight=False)
             report = report_of(
                 found,
                 device=request.device,
-                import_seconds=import_seconds,
+                import_seconds=runner.import_seconds,
                 seconds=seconds,
-                not_run=[*map(str, not_run)],
-                stages_not_run=no_stages,
-                unfinished=[f"{later.name}, {later.parallel}" for later in cases[number:]],
+                not_run=[*map(str, plan.layouts_not_run)],
+                stages_not_run=plan.stages_not_run,
+                unfinished=[f"{later.name}, {later.parallel}" for later, _ in plan.cases[number:]],
             )
             if earlier:
                 report["differences"] = [*compare_reports(report, earlier)]
@@ -93,64 +84,75 @@ def round_trips(request: Request, console: Console) -> dict[str, Any] | None:
     return report
 
 
-def _timed(run: _Run, cases: Sequence[Case], console: Console) -> Iterator[tuple[Case, Evidence, float]]:
+def _timed(
+    runner: _Runner, cases: Sequence[Planned], console: Console
+) -> Iterator[tuple[Case, Evidence, float]]:
     """Run cases; yields each with its evidence and the seconds since the first began."""
     start = time.perf_counter()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("cells", total=len(cases))
-        for case in cases:
+        for case, stages in cases:
             progress.update(task, description=f"{case.name}, {case.parallel}")
-            yield case, run(case), time.perf_counter() - start
+            yield case, runner.run(case, stages), time.perf_counter() - start
             progress.advance(task)
 
 
-def _on_started_ranks(request: Request, console: Console) -> tuple[_Run, float, dict[Stage, str]]:
-    """Make what runs a case on ranks that it starts.
+@dataclass(frozen=True)
+class _Runner:
+    """What runs a case, and what is known of the adapter."""
 
-    Returns:
-        It; seconds that the import took; stages that cannot run, and why.
-    """
+    run: Callable[[Case, Sequence[Stage]], Evidence]
+    import_seconds: float
+    adapter: Examined
+
+
+def _on_started_ranks(request: Request, console: Console) -> _Runner:
+    """Make what runs a case on ranks that it starts."""
     launch = StartedRanks(request.case_seconds, request.device)
     with console.status("importing the bridge"):
-        import_seconds, lacks = launch.warm(request.adapter)
-    stages, not_run = request.checks(lacks)
+        import_seconds, examined = launch.warm(request.adapter)
     folder = request.report_path.parent
     keep = folder / "kept" if request.keep else None
 
-    def run(case: Case) -> Evidence:
-        return run_case(case, launch, folder / "logs", stages_of(case.parallel, stages), keep=keep)
+    def run(case: Case, stages: Sequence[Stage]) -> Evidence:
+        return run_case(case, launch, folder / "logs", stages, keep=keep)
 
-    return run, import_seconds, not_run
+    return _Runner(run, import_seconds, examined)
 
 
-def _in_world(world: World, request: Request) -> tuple[_Run, float, dict[Stage, str]]:
-    """Make what runs a case in this process, a rank that torchrun or Slurm started; returns as the other.
+def _in_world(world: World, request: Request) -> _Runner:
+    """Make what runs a case in this process, a rank that torchrun or Slurm started.
 
     The report's folder must be on a file system that all ranks share. A rank that crashes, or reaches the
     time limit, ends the run: whoever started the ranks reports it.
     """
+    from mtp_regression.ranks.world import joined
+
     start = time.perf_counter()
     examined = examine(request.adapter)
     if examined.problem:
         raise AdapterError(examined.problem)
     import_seconds = time.perf_counter() - start
-    stages, not_run = request.checks(examined.lacks)
     shared = request.report_path.parent / ("kept" if request.keep else "ranks")
 
-    def run(case: Case) -> Evidence:
+    def run(case: Case, stages: Sequence[Stage]) -> Evidence:
         folder = shared / case.folder_name
         if world.rank == 0:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
         start = time.perf_counter()
-        taken = stages_of(case.parallel, stages)
-        run_as_rank(world, case, taken, folder, time_limit=request.case_seconds)
+        faulthandler.dump_traceback_later(request.case_seconds, exit=True)  # with code 1
+        try:
+            with joined(world):
+                run_stages(world, case, stages, folder)
+        finally:
+            faulthandler.cancel_dump_traceback_later()
         evidence = Evidence(seconds=time.perf_counter() - start)
         if world.rank == 0:
-            take_in(evidence, folder, (Stage.LOAD, *taken), world.size)
+            take_in(evidence, folder, (Stage.LOAD, *stages), world.size)
             if not request.keep:
                 shutil.rmtree(folder)
         return evidence
 
-    return run, import_seconds, not_run
+    return _Runner(run, import_seconds, examined)

@@ -10,11 +10,12 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from mtp_regression.comparison.verdicts import worst
+from mtp_regression.comparison.verdicts import Finding, Verdict, worst
 from mtp_regression.roundtrip.judge import Record
 
 _CELL_WIDTH = 13
 _SHOWN = 5
+_LISTED_FROM = 5
 
 
 def cells(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
@@ -49,7 +50,31 @@ def cell_text(records: Sequence[Record]) -> str:
 
 
 def tables(records: Sequence[Record], *, width: int) -> Iterator[Table]:
-    """Lay the cells out: a row a checkpoint, a column a parallel layout, as many as the width holds."""
+    """Lay the cells out: a row a checkpoint, a column a parallel layout, as many as the width holds.
+
+    Of many checkpoints, those that were in one layout alone are listed below.
+    """
+    layouts = Counter(checkpoint for checkpoint, _ in cells(records))
+    alone = {checkpoint for checkpoint, count in layouts.items() if count == 1}
+    if len(alone) < _LISTED_FROM:
+        yield from _grid(records, width=width)
+        return
+    if together := [record for record in records if record.checkpoint not in alone]:
+        yield from _grid(together, width=width)
+    yield _list([record for record in records if record.checkpoint in alone])
+
+
+def _list(records: Sequence[Record]) -> Table:
+    table = Table(title=records[0].bridge)
+    for column in ("checkpoint", "layout", "verdict"):
+        table.add_column(column, no_wrap=column == "layout")
+    for (checkpoint, parallel), cell in cells(records).items():
+        style = "green" if all(record.passed for record in cell) else "bold red"
+        table.add_row(checkpoint, parallel, Text(cell_text(cell).replace("\n", ", "), style=style))
+    return table
+
+
+def _grid(records: Sequence[Record], *, width: int) -> Iterator[Table]:
     grouped = cells(records)
     checkpoints = list(dict.fromkeys(checkpoint for checkpoint, _ in grouped))
     parallels = list(dict.fromkeys(parallel for _, parallel in grouped))
@@ -77,7 +102,9 @@ def findings(records: Sequence[Record]) -> Iterator[str]:
         if record.passed:
             continue
         yield f"{record.checkpoint}, {record.parallel}, {record.stage}: {record.verdict}"
-        graver = [found for found in record.tensors if found.verdict is record.verdict]
+        names, others = _other_names(record.tensors)
+        yield from (f"  {line}" for line in names)
+        graver = [found for found in others if found.verdict is record.verdict]
         yield from _first(f"  {found}" for found in graver)
         yield from _first(f"  stale exception: {stale}" for stale in record.stale)
         if record.crash and record.crash.text == told:
@@ -86,6 +113,43 @@ def findings(records: Sequence[Record]) -> Iterator[str]:
             yield from (f"  {line}" for line in record.crash.text.splitlines())
             told = record.crash.text
         yield from _first(f"  the bridge warned: {warning}" for warning in record.warnings)
+
+
+def _other_names(findings: Sequence[Finding]) -> tuple[list[str], list[Finding]]:
+    """Tell parameters apart that are only called otherwise than expected.
+
+    Returns:
+        A line for each part of the model that has parameters which are missing and others that are not
+        expected; and the findings that are of no such part.
+    """
+    missing, unexpected = (
+        Counter(_part(found) for found in findings if found.rank is not None and found.verdict is verdict)
+        for verdict in (Verdict.MISSING, Verdict.UNEXPECTED)
+    )
+    pairs = [([part], [part]) for part in missing if part in unexpected]
+    ours, theirs = [*(missing.keys() - unexpected.keys())], [*(unexpected.keys() - missing.keys())]
+    if ours and theirs:
+        pairs.append((sorted(ours), sorted(theirs)))
+    lines, renamed = [], set[tuple[Verdict, str]]()
+    for ours, theirs in pairs:
+        expected, unknown = (
+            sum(count[part] for part in parts) for count, parts in ((missing, ours), (unexpected, theirs))
+        )
+        below = f" below {', '.join(ours)}." if ours != theirs else ""
+        lines.append(
+            f"{expected} expected{below} and {unknown} unknown below {', '.join(theirs)}.: other names?"
+        )
+        renamed |= {(Verdict.MISSING, part) for part in ours} | {
+            (Verdict.UNEXPECTED, part) for part in theirs
+        }
+    others = [
+        found for found in findings if found.rank is None or (found.verdict, _part(found)) not in renamed
+    ]
+    return lines, others
+
+
+def _part(found: Finding) -> str:
+    return found.tensor.partition(".")[0]
 
 
 def _first(lines: Iterable[str]) -> Iterator[str]:

@@ -45,8 +45,13 @@ class Use(StrEnum):
     ADDED_MTP = "AddedMtp"
     PINNED = "PinnedRevision"
 
+    @property
+    def word(self) -> str:
+        """What an adapter's `uses` calls it, such as "config-only"."""
+        return self.name.lower().replace("_", "-")
+
     def adapter(self, *, patched: bool) -> str:
-        """Name the adapter; see `adapters.protocol.find`."""
+        """Name the adapter; see `adapters.find.find`."""
         module = "megatron_bridge" if self is Use.PLAIN else "variants"
         return f"{_ADAPTERS}{module}:{'Patched' if patched else ''}{self}"
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtp_fixtures import CheckpointSpec
-from mtp_regression.comparison.verdicts import Finding, Verdict
+from mtp_regression.comparison.verdicts import Finding
 from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.ranks.resharding import Resharding
 
@@ -28,6 +28,7 @@ class Stage(StrEnum):
         RELOADED: Load other checkpoints into the model, and compare both exports with each.
         RESHARDED: Save the model as Megatron's checkpoint, load that in another layout, and compare what the
             ranks hold and both exports.
+        REFUSED: Of a checkpoint that contradicts itself: see that the bridge does not load it, and says why.
     """
 
     LOAD = "load"
@@ -39,16 +40,21 @@ class Stage(StrEnum):
     RETRAINED = "retrained"
     RELOADED = "reloaded"
     RESHARDED = "resharded"
+    REFUSED = "refused"
 
 
 CHECKS = tuple(stage for stage in Stage if stage is not Stage.LOAD)
 """The stages that find something; each begins with the model as it was loaded."""
 
-ONE_LAYOUT = tuple(stage for stage in CHECKS if stage is not Stage.RESHARDED)
-"""Those of a case in one parallel layout; one with two layouts takes RESHARDED alone."""
+ONE_LAYOUT = tuple(stage for stage in CHECKS if stage not in (Stage.RESHARDED, Stage.REFUSED))
+"""Those of a case in one parallel layout; one with two layouts takes RESHARDED alone, and one of a checkpoint
+that is to be refused REFUSED."""
 
 NEEDS: Mapping[Stage, str] = {
     Stage.NATIVE: "coordinates",
+    Stage.STREAM: "stream",
+    Stage.SAVED: "save",
+    Stage.FILES: "save",
     Stage.FORWARD: "logits",
     Stage.RELOADED: "reload",
     Stage.RESHARDED: "load_megatron",
@@ -97,6 +103,12 @@ class Outcome:
     peak_gpu_bytes: int = 0
     agreement: dict[str, float] = field(default_factory=dict)
 
+    def __iadd__(self, other: Outcome) -> Outcome:
+        """Add what else was compared in the stage."""
+        self.compared += other.compared
+        self.findings += other.findings
+        return self
+
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Outcome:
         """Make one of the fields that `dataclasses.asdict` gave, read back from JSON.
@@ -104,10 +116,7 @@ class Outcome:
         Raises:
             KeyError, TypeError, ValueError: They are something else.
         """
-        found = [
-            Finding(**{**finding, "verdict": Verdict(finding["verdict"])}) for finding in fields["findings"]
-        ]
-        return cls(**{**fields, "findings": found})
+        return cls(**{**fields, "findings": [Finding.of(finding) for finding in fields["findings"]]})
 
 
 @dataclass(frozen=True)
@@ -115,11 +124,13 @@ class Case:
     """One checkpoint through one bridge in one parallel layout.
 
     Attributes:
-        adapter: See `adapters.protocol.find`.
+        adapter: See `adapters.find.find`.
         checkpoint: The checkpoint's folder.
         parallel: The parallel layout, or the two for a Megatron checkpoint.
         name: The checkpoint's name, by which the report knows it; empty takes the folder's.
         generated: What makes the tensors, if the files of the folder have headers and no data.
+        wrong: Of a checkpoint that contradicts itself: words of which the bridge's error has to have one,
+            such as the keys and layers that are wrong.
     """
 
     adapter: str
@@ -127,6 +138,7 @@ class Case:
     parallel: Parallel | Resharding
     name: str = ""
     generated: CheckpointSpec | None = None
+    wrong: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or self.checkpoint.name)
@@ -134,7 +146,19 @@ class Case:
     @property
     def folder_name(self) -> str:
         """A folder for the case, relative to the run's, of characters that every file system takes."""
-        return f"{self.name}/{str(self.parallel).translate(_IN_FILE_NAMES)}"
+        return f"{self.name}/{self._layout}"
+
+    def check(self, stage: Stage) -> str:
+        """Return the id of one of its checks, such as "packed-tp2-ep2::stream"."""
+        return f"{self.name}-{self._layout}::{stage}"
+
+    @property
+    def _layout(self) -> str:
+        return str(self.parallel).translate(_IN_FILE_NAMES)
+
+    def takes(self, stages: Sequence[Stage]) -> list[Stage]:
+        """Return those of some stages that the case takes."""
+        return [Stage.REFUSED] if self.wrong else stages_of(self.parallel, stages)
 
 
 _IN_FILE_NAMES = str.maketrans({" ": "-", "|": ".", "*": "x"})

@@ -42,9 +42,9 @@ def stream(loaded: Loaded) -> Outcome:
 def saved(loaded: Loaded) -> Outcome:
     """Save the model, and compare the folder on the first rank; see whether the model is as it was."""
     with loaded.unchanged() as changed:
-        findings = save_and_compare(loaded, loaded.source, loaded.folder / "saved")
-    compared = len(loaded.source) if loaded.world.rank == 0 else 0
-    return Outcome(compared=compared, findings=findings + changed)
+        outcome = save_and_compare(loaded, loaded.source, loaded.folder / "saved")
+    outcome.findings += changed
+    return outcome
 
 
 def _leave_half_way(loaded: Loaded) -> None:
@@ -57,8 +57,8 @@ def _leave_half_way(loaded: Loaded) -> None:
     loaded.barrier()
 
 
-def streamed(loaded: Loaded, expected: Tensors, before: Tensors | None = None) -> list[Finding]:
-    """Compare a streamed export; called on every rank.
+def streamed(loaded: Loaded, expected: Tensors, before: Tensors | None = None) -> Outcome:
+    """Compare a streamed export, if the bridge has one; called on every rank.
 
     Args:
         loaded: The rank.
@@ -69,14 +69,16 @@ def streamed(loaded: Loaded, expected: Tensors, before: Tensors | None = None) -
     Returns:
         What is not as expected.
     """
-    export = ((name, RawTensor.from_torch(tensor)) for name, tensor in loaded.bridge.stream())
-    return _compare(export, expected, before)
+    if not loaded.bridge.has("stream"):
+        return Outcome()
+    export = ((name, RawTensor.of(tensor)) for name, tensor in loaded.bridge.stream())
+    return Outcome(len(expected), _compare(export, expected, before))
 
 
 def save_and_compare(
     loaded: Loaded, expected: Tensors, folder: Path, before: Tensors | None = None
-) -> list[Finding]:
-    """Compare a saved folder; called on every rank, and read by the first.
+) -> Outcome:
+    """Compare a saved folder, if the bridge saves; called on every rank, and read by the first.
 
     Args:
         loaded: The rank.
@@ -87,9 +89,13 @@ def save_and_compare(
     Returns:
         What is not as expected.
     """
+    if not loaded.bridge.has("save"):
+        return Outcome()
     loaded.bridge.save(folder)
     loaded.barrier()
-    return _compare(read_folder(folder).items(), expected, before) if loaded.world.rank == 0 else []
+    if loaded.world.rank != 0:
+        return Outcome()
+    return Outcome(len(expected), _compare(read_folder(folder).items(), expected, before))
 
 
 def _compare(
@@ -128,7 +134,7 @@ class _Watched:
 
     def __iter__(self) -> Iterator[tuple[str, RawTensor]]:
         for name, tensor in self._tensors:
-            raw = RawTensor.from_torch(tensor)
+            raw = RawTensor.of(tensor)
             self.names.append(name)
             self._held.append((name, tensor, digest(raw)))
             self._bytes += raw.data.size
@@ -144,7 +150,7 @@ class _Watched:
 
     def _look_again(self) -> None:
         name, tensor, before = self._held.popleft()
-        raw = RawTensor.from_torch(tensor)
+        raw = RawTensor.of(tensor)
         self._bytes -= raw.data.size
         if digest(raw) != before:
             self._overwritten.append(Finding(name, Verdict.WRONG, "changed after it was yielded"))

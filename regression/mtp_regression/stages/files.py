@@ -78,7 +78,8 @@ def _other(first: Path, second: Path) -> Iterator[Finding]:
     """Say which files a second save has written in another way."""
     if not second.exists():
         return
-    names = {path.name for folder in (first, second) for path in folder.iterdir()}
+    paths = ((folder, path) for folder in (first, second) for path in folder.rglob("*"))
+    names = {path.relative_to(folder).as_posix() for folder, path in paths if not path.is_dir()}
     for name in sorted(names):
         one, other = first / name, second / name
         if not (one.exists() and other.exists() and filecmp.cmp(one, other, shallow=False)):

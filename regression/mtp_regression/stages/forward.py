@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import cast
-
 import torch
 from safetensors.torch import load_file, save_file
 
-from mtp_regression.adapters.protocol import MayHave
 from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.forward.agreement import Computed, differences, disagreements
 from mtp_regression.forward.batches import Batch
@@ -21,7 +18,7 @@ def forward(loaded: Loaded) -> Outcome:
     """Compare logits, on every rank that has them, with a reference that the first rank computes."""
     batch, reference = _reference(loaded)
     with loaded.unchanged("the forward pass") as changed:
-        found = cast(MayHave, loaded.bridge).logits(batch)
+        found = loaded.bridge.logits(batch)
     measured = differences(reference, found) if found else {}
     findings = [*disagreements(reference, measured)] if found else []
     if not any(loaded.gather(bool(found))):

@@ -7,21 +7,18 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, cast
-
-import torch
-import torch.distributed as dist
+from typing import Any
 
 from mtp_checkpoint.inspection.declaration import CONFIG_NAME
-from mtp_regression.adapters.protocol import Adapter, MayHave, find
+from mtp_regression.adapters.using import Used
 from mtp_regression.comparison.generated import tensors_of, torch_tensors
 from mtp_regression.comparison.other_checkpoint import WithoutMtp
 from mtp_regression.comparison.tensors import RawTensor, Tensors
 from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.oracle.check import parameter_finding
 from mtp_regression.ranks.parallel import Parallel
+from mtp_regression.ranks.rank import Rank
 from mtp_regression.ranks.resharding import Resharding
-from mtp_regression.ranks.world import World
 from mtp_regression.stages.case import Case
 
 
@@ -32,7 +29,7 @@ class Loaded:
         world: The rank.
         case: The case.
         folder: Where stages may put files; the same on every rank.
-        bridge: The adapter.
+        bridge: The adapter's object, as the suite uses it.
         parallel: The layout that its model has.
         stored: The checkpoint's tensors.
         source: Those that the bridge should carry.
@@ -40,13 +37,13 @@ class Loaded:
         without_mtp: Whether the bridge leaves MTP out.
     """
 
-    def __init__(self, world: World, case: Case, folder: Path) -> None:
+    def __init__(self, world: Rank, case: Case, folder: Path) -> None:
         """Make the adapter, and load nothing yet."""
         self.world, self.case, self.folder = world, case, folder
         self.bridge = self._adapter()
         self.parallel = self._first_parallel
         self.without_mtp = bool(getattr(self.bridge, "without_mtp", False))
-        self.stored: Tensors = tensors_of(case.checkpoint, case.generated)
+        self.stored: Tensors = {} if case.wrong else tensors_of(case.checkpoint, case.generated)
         self.source = self.carried(self.stored)
         self.config: dict[str, Any] = json.loads((case.checkpoint / CONFIG_NAME).read_text(encoding="utf-8"))
         if self.without_mtp:
@@ -58,10 +55,10 @@ class Loaded:
         parallel = self.case.parallel
         return parallel.before if isinstance(parallel, Resharding) else parallel
 
-    def _adapter(self) -> Adapter:
-        bridge = find(self.case.adapter)()
+    def _adapter(self) -> Used:
+        bridge = Used(self.case.adapter, self.world)
         if self.case.generated is not None:
-            cast(MayHave, bridge).read_from(torch_tensors(self.case.generated))
+            bridge.read_from(torch_tensors(self.case.generated))
         return bridge
 
     def carried(self, checkpoint: Tensors) -> Tensors:
@@ -71,7 +68,7 @@ class Loaded:
     def load(self) -> None:
         """Load the checkpoint."""
         self.parallel = self._first_parallel
-        self.bridge.load(self.case.checkpoint, self.parallel)
+        self.bridge.begin(self.case.checkpoint, self.parallel)
         self._as_loaded = True
 
     def load_megatron(self, folder: Path, parallel: Parallel) -> None:
@@ -79,7 +76,7 @@ class Loaded:
         self.changed()
         self.bridge.close()
         self.bridge, self.parallel = self._adapter(), parallel
-        cast(MayHave, self.bridge).load_megatron(folder, self.case.checkpoint, parallel)
+        self.bridge.load_megatron(folder, self.case.checkpoint, parallel)
 
     def restore(self) -> None:
         """Load the checkpoint into a new model, if a stage has changed the model on any rank.
@@ -118,7 +115,7 @@ class Loaded:
             self.changed()
 
     def _digests(self) -> dict[str, bytes]:
-        named = ((name, RawTensor.from_torch(tensor)) for name, tensor in self.bridge.parameters())
+        named = ((name, RawTensor.of(tensor)) for name, tensor in self.bridge.parameters())
         return {name: digest(tensor) for name, tensor in named}
 
     def on_this_rank(self, finding: Finding) -> Finding:
@@ -126,14 +123,12 @@ class Loaded:
         return finding.on_rank(self.world.rank)
 
     def gather(self, value: Any) -> list[Any]:
-        """Return every rank's value, in rank order; called on every rank. Values are pickled."""
-        values: list[Any] = [None] * self.world.size
-        dist.all_gather_object(values, value)
-        return values
+        """Return every rank's value, in rank order; called on every rank."""
+        return self.world.gather(value)
 
     def barrier(self) -> None:
         """Wait for all ranks."""
-        dist.barrier(device_ids=[self.world.gpu] if dist.get_backend() == "nccl" else None)
+        self.world.barrier()
 
 
 def digest(tensor: RawTensor) -> bytes:
@@ -141,8 +136,3 @@ def digest(tensor: RawTensor) -> bytes:
     state = hashlib.blake2b(f"{tensor.dtype}{tensor.shape}".encode(), digest_size=16)
     state.update(tensor.data)
     return state.digest()
-
-
-def peak_gpu_bytes() -> int:
-    """Return the most that torch has allocated on this rank's GPU so far; 0 without one."""
-    return int(torch.cuda.max_memory_allocated())

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import cast
 
-from mtp_regression.adapters.protocol import MayHave
 from mtp_regression.comparison.tensors import RawTensor, Tensors
 from mtp_regression.oracle.check import check
 from mtp_regression.oracle.parameters import native_parameters
 from mtp_regression.oracle.recipes import Recipe
+from mtp_regression.oracle.vision import MEGATRON_BRIDGE, VISION_TOWER
 from mtp_regression.stages.case import Outcome
 from mtp_regression.stages.loaded import Loaded
 
@@ -17,15 +16,14 @@ from mtp_regression.stages.loaded import Loaded
 def native(loaded: Loaded) -> Outcome:
     """Compare every parameter on the rank."""
     wanted = expected(loaded, loaded.source)
-    held = ((name, RawTensor.from_torch(parameter)) for name, parameter in loaded.bridge.parameters())
+    held = (
+        (name, RawTensor.of(parameter))
+        for name, parameter in loaded.bridge.parameters()
+        if whose_vision(loaded) or VISION_TOWER not in name
+    )
     return Outcome(
         compared=len(wanted), findings=[loaded.on_this_rank(found) for found in check(wanted, held)]
     )
-
-
-def has_oracle(loaded: Loaded) -> bool:
-    """Whether the bridge's model is one that the oracle knows: it tells of its place in the layout."""
-    return callable(getattr(loaded.bridge, "coordinates", None))
 
 
 def expected(loaded: Loaded, source: Tensors) -> Mapping[str, Recipe]:
@@ -36,7 +34,19 @@ def expected(loaded: Loaded, source: Tensors) -> Mapping[str, Recipe]:
         source: The checkpoint that the model should hold; of the same shapes as the case's.
     """
     divisor: int = getattr(loaded.bridge, "vocab_divisor", 1)
-    rank = cast(MayHave, loaded.bridge).coordinates()
+    rank = loaded.bridge.coordinates()
     return native_parameters(
-        source, loaded.config, loaded.parallel, rank, vocab_divisor=divisor, without_mtp=loaded.without_mtp
+        source,
+        loaded.config,
+        loaded.parallel,
+        rank,
+        vocab_divisor=divisor,
+        without_mtp=loaded.without_mtp,
+        vision=whose_vision(loaded),
     )
+
+
+def whose_vision(loaded: Loaded) -> str | None:
+    """Say whose vision tower the bridge's model has; None if the adapter leaves it out."""
+    whose: str | None = getattr(loaded.bridge, "vision", MEGATRON_BRIDGE)
+    return whose

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import cast
-
-from mtp_regression.adapters.protocol import MayHave
 from mtp_regression.comparison.other_checkpoint import Moved, in_other_mtp_layout, write_checkpoint
 from mtp_regression.comparison.tensors import Tensors
 from mtp_regression.stages.case import Outcome
@@ -21,14 +18,12 @@ def reloaded(loaded: Loaded) -> Outcome:
     for name, tensors in others.items():
         _load(loaded, name, tensors)
         expected = loaded.carried(tensors)
-        outcome.findings += streamed(loaded, expected, before)
-        outcome.compared += len(expected)
+        outcome += streamed(loaded, expected, before)
         before = expected
     for name, tensors in others.items():
         _load(loaded, name, tensors)
         expected = loaded.carried(tensors)
-        outcome.findings += save_and_compare(loaded, expected, loaded.folder / f"{name}-saved", before)
-        outcome.compared += len(expected) if loaded.world.rank == 0 else 0
+        outcome += save_and_compare(loaded, expected, loaded.folder / f"{name}-saved", before)
         before = expected
     return outcome
 
@@ -47,4 +42,4 @@ def _load(loaded: Loaded, name: str, tensors: Tensors) -> None:
     if loaded.world.rank == 0 and not folder.exists():
         write_checkpoint(folder, tensors, like=loaded.case.checkpoint)
     loaded.barrier()
-    cast(MayHave, loaded.bridge).reload(folder)
+    loaded.bridge.reload(folder)

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from typing import cast
 
-from mtp_regression.adapters.protocol import MayHave
 from mtp_regression.ranks.resharding import Resharding
 from mtp_regression.stages.case import Outcome
 from mtp_regression.stages.exports import save_and_compare, streamed
 from mtp_regression.stages.loaded import Loaded
-from mtp_regression.stages.native import has_oracle, native
+from mtp_regression.stages.native import native
 
 
 def resharded(loaded: Loaded) -> Outcome:
     """Take the model through Megatron's checkpoint; compare what the ranks then hold, and both exports."""
     layouts = cast(Resharding, loaded.case.parallel)
     megatron = loaded.folder / "megatron"
-    cast(MayHave, loaded.bridge).save_megatron(megatron)
+    loaded.bridge.save_megatron(megatron)
     loaded.barrier()
     loaded.load_megatron(megatron, layouts.after)
-    outcome = native(loaded) if has_oracle(loaded) else Outcome()
-    outcome.findings += streamed(loaded, loaded.source)
-    outcome.findings += save_and_compare(loaded, loaded.source, loaded.folder / "resharded")
-    outcome.compared += len(loaded.source) * (2 if loaded.world.rank == 0 else 1)
+    outcome = native(loaded) if loaded.bridge.has_oracle else Outcome()
+    outcome += streamed(loaded, loaded.source)
+    outcome += save_and_compare(loaded, loaded.source, loaded.folder / "resharded")
     return outcome

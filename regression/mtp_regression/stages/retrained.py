@@ -5,15 +5,16 @@ from __future__ import annotations
 import shutil
 from functools import partial
 
-import torch
+import numpy as np
 
+from mtp_checkpoint.layouts.keys import VISION_PREFIX
 from mtp_regression.comparison.other_checkpoint import Moved, SignFlipped
 from mtp_regression.comparison.tensors import Tensors
 from mtp_regression.oracle.fill import fill
 from mtp_regression.stages.case import Outcome
 from mtp_regression.stages.exports import save_and_compare, streamed
 from mtp_regression.stages.loaded import Loaded
-from mtp_regression.stages.native import expected, has_oracle
+from mtp_regression.stages.native import expected, whose_vision
 
 
 def retrained(loaded: Loaded) -> Outcome:
@@ -25,16 +26,16 @@ def retrained(loaded: Loaded) -> Outcome:
     loaded.changed()
     if loaded.case.generated is not None and loaded.world.rank == 0:  # one copy on disk at a time
         shutil.rmtree(loaded.folder / "saved", ignore_errors=True)
-    knows = has_oracle(loaded)
-    other = Moved(loaded.source) if knows else SignFlipped(loaded.source)
+    knows = loaded.bridge.has_oracle
+    kept = "" if whose_vision(loaded) else VISION_PREFIX
+    other = Moved(loaded.source, kept=kept) if knows else SignFlipped(loaded.source)
     retrain = partial(_fill, other=other) if knows else _flip
     retrain(loaded)
-    findings = streamed(loaded, other, loaded.source)
+    outcome = streamed(loaded, other, loaded.source)
     if knows:
         retrain(loaded)  # so that a stream that changes the model costs its own stage alone
-    findings += save_and_compare(loaded, other, loaded.folder / "retrained", loaded.source)
-    exports = 2 if loaded.world.rank == 0 else 1  # the first rank reads the folder as well
-    return Outcome(compared=exports * len(other), findings=findings)
+    outcome += save_and_compare(loaded, other, loaded.folder / "retrained", loaded.source)
+    return outcome
 
 
 def _fill(loaded: Loaded, other: Tensors) -> None:
@@ -47,10 +48,13 @@ def _fill(loaded: Loaded, other: Tensors) -> None:
 
 def _flip(loaded: Loaded) -> None:
     for _, parameter in loaded.bridge.parameters():
-        if parameter.dim() >= 2:
-            bits = _INTEGERS[parameter.element_size()]  # negated as a number, a NaN may lose its payload
-            parameter.data.view(bits).bitwise_xor_(torch.iinfo(bits).min)
+        if parameter.ndim < 2:
+            continue
+        if isinstance(parameter, np.ndarray):
+            bits = parameter.view(f"i{parameter.itemsize}")  # as a number, a NaN may lose its payload
+            bits ^= np.iinfo(bits.dtype).min
+        else:
+            import torch
 
-
-_INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-"""Signed integers by size in bytes."""
+            integer = getattr(torch, f"int{8 * parameter.element_size()}")
+            parameter.data.view(integer).bitwise_xor_(torch.iinfo(integer).min)

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mtp_bridge_patch import IncompleteLoadError, LayoutError, UnsupportedConfigError
-from mtp_regression.ranks.world import World
+from mtp_regression.ranks.rank import Rank
 from mtp_regression.stages.case import About, Case, Outcome, Stage
 from mtp_regression.stages.exports import saved, stream
 from mtp_regression.stages.files import files
-from mtp_regression.stages.forward import forward
-from mtp_regression.stages.loaded import Loaded, peak_gpu_bytes
+from mtp_regression.stages.loaded import Loaded
 from mtp_regression.stages.native import native
+from mtp_regression.stages.refused import refused
 from mtp_regression.stages.reloaded import reloaded
 from mtp_regression.stages.resharded import resharded
 from mtp_regression.stages.retrained import retrained
@@ -28,20 +28,27 @@ def _load(loaded: Loaded) -> Outcome:
     return Outcome()
 
 
+def _forward(loaded: Loaded) -> Outcome:
+    from mtp_regression.stages.forward import forward  # imports torch, which not every bridge needs
+
+    return forward(loaded)
+
+
 _STAGES: Mapping[Stage, Callable[[Loaded], Outcome]] = {
     Stage.LOAD: _load,
     Stage.NATIVE: native,
     Stage.STREAM: stream,
     Stage.SAVED: saved,
     Stage.FILES: files,
-    Stage.FORWARD: forward,
+    Stage.FORWARD: _forward,
     Stage.RETRAINED: retrained,
     Stage.RELOADED: reloaded,
     Stage.RESHARDED: resharded,
+    Stage.REFUSED: refused,
 }
 
 
-def run_stages(world: World, case: Case, checks: Sequence[Stage], folder: Path) -> None:
+def run_stages(world: Rank, case: Case, checks: Sequence[Stage], folder: Path) -> None:
     """Take one rank through the stages of a case; called on every rank of it.
 
     No rank begins a stage before all have ended the one before: an error belongs to the stage that raised it.
@@ -55,7 +62,8 @@ def run_stages(world: World, case: Case, checks: Sequence[Stage], folder: Path) 
     loaded = Loaded(world, case, folder)
     if world.rank == 0:
         bridge = loaded.bridge
-        leave_about(folder, About(bridge.bridge, bridge.release, bridge.engine))
+        told = (getattr(bridge, name, "") for name in ("release", "engine"))
+        leave_about(folder, About(bridge.bridge, *told))
     try:
         for stage in (Stage.LOAD, *checks):
             _take(loaded, stage)
@@ -76,7 +84,7 @@ def _take(loaded: Loaded, stage: Stage) -> None:
         leave_failed(loaded.folder, loaded.world.rank, Failed(stage, refused))
         raise
     outcome.seconds = time.perf_counter() - start
-    outcome.peak_gpu_bytes = peak_gpu_bytes()
+    outcome.peak_gpu_bytes = loaded.world.peak_gpu_bytes()
     outcome.warnings = loaded.bridge.warnings()
     leave_outcome(loaded.folder, stage, loaded.world.rank, outcome)
     loaded.barrier()

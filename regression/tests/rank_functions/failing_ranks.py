@@ -11,7 +11,7 @@ from typing import Any
 from unittest import mock
 
 from mtp_bridge_patch.upstream import conversion
-from mtp_regression.adapters.protocol import Adapter
+from mtp_regression.adapters.using import Used
 from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.ranks.world import World
 
@@ -66,12 +66,12 @@ def save(
     return first, second
 
 
-def _loaded(checkpoint: str, parallel: str) -> Adapter:
+def _loaded(checkpoint: str, parallel: str) -> Used:
     from mtp_regression.adapters.megatron_bridge import PatchedMegatronBridge
 
-    bridge = PatchedMegatronBridge()
+    bridge = Used(PatchedMegatronBridge())
     try:
-        bridge.load(Path(checkpoint), Parallel.parse(parallel))
+        bridge.begin(Path(checkpoint), Parallel.parse(parallel))
     except BaseException:
         bridge.close()
         raise

@@ -12,6 +12,7 @@ from typing import Any
 
 import mtp_bridge_patch
 from mtp_bridge_patch.upstream import bridges, methods
+from mtp_regression.adapters.using import Used
 from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.ranks.world import World
 
@@ -34,9 +35,9 @@ def patch_functions(_world: World, checkpoint: str, folder: str) -> dict[str, li
     from mtp_regression.adapters.megatron_bridge import MegatronBridge  # imports Megatron
 
     mtp_bridge_patch.apply()
-    bridge = MegatronBridge()
+    bridge = Used(MegatronBridge())
     with _recorded() as load:
-        bridge.load(Path(checkpoint), Parallel())
+        bridge.begin(Path(checkpoint), Parallel())
     with _recorded() as export:
         assert list(bridge.stream())
     with _recorded() as save:

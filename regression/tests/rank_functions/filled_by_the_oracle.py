@@ -25,12 +25,15 @@ from mtp_regression.ranks.parallel import Parallel
 class Grouped(MegatronBridge):
     """A rank's routed experts in one module."""
 
-    def load(self, checkpoint: Path, parallel: Parallel) -> None:
-        """Build the model, every parameter NaN, and fill it."""
-        self.build(checkpoint, parallel)
+    def build(self, checkpoint: Path, parallel: Parallel) -> Any:
+        self.parallel = parallel
+        return super().build(checkpoint, parallel)
+
+    def load(self, checkpoint: Path) -> None:
+        """Fill the model."""
         config = json.loads((checkpoint / "config.json").read_text(encoding="utf-8"))
         tensors, rank = self.read(checkpoint), self.coordinates()
-        fill(parameters.native_parameters(tensors, config, parallel, rank), self.parameters())
+        fill(parameters.native_parameters(tensors, config, self.parallel, rank), self.parameters())
 
     def read(self, checkpoint: Path) -> Tensors:
         """Read what the oracle goes by."""
@@ -61,9 +64,9 @@ class Mistaken(Grouped):
     place: ClassVar[tuple[Any, str]]
     function: ClassVar[Callable[..., Any]]
 
-    def load(self, checkpoint: Path, parallel: Parallel) -> None:
+    def load(self, checkpoint: Path) -> None:
         setattr(*self.place, type(self).function)
-        super().load(checkpoint, parallel)
+        super().load(checkpoint)
 
 
 _expert, _ends_of_mtp = Source.expert, parameters._mtp_inputs_and_norm

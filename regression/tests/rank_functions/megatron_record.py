@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from mtp_bridge_patch import applied, apply
+from mtp_regression.adapters.using import Used
 from mtp_regression.megatron.cpu import checkpointing_on_cpu
 from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.ranks.world import World
@@ -17,10 +18,10 @@ def store(_world: World, checkpoint: str, parallel: str, folder: str, low_memory
     """Load a checkpoint with the patched bridge, and save it as Megatron's."""
     from mtp_regression.adapters.megatron_bridge import PatchedMegatronBridge
 
-    bridge = PatchedMegatronBridge()
-    bridge.load(Path(checkpoint), Parallel.parse(parallel))
+    bridge = Used(PatchedMegatronBridge())
+    bridge.begin(Path(checkpoint), Parallel.parse(parallel))
     with checkpointing_on_cpu():
-        bridge._auto.save_megatron_model(bridge._chunks, folder, low_memory_save=low_memory)
+        bridge._auto.save_megatron_model(bridge.model, folder, low_memory_save=low_memory)
     bridge.close()
 
 
@@ -81,6 +82,7 @@ def resume(_world: World, config: str, megatron: str, again: str) -> None:
 
     apply()
     auto = AutoBridge.from_hf_config(AutoConfig.from_pretrained(config))
+    megatron_model.initialize(Parallel())
     provider = megatron_model.provider(auto, Parallel(), lambda provider: setattr(provider, "bf16", True))
     not_wanted = ("async_save", "save_optim", "save_rng", "load_optim", "load_rng")
     checkpoint = CheckpointConfig(

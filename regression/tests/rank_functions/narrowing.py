@@ -13,7 +13,6 @@ from lossy_changes import CHANGES, Change, bf16
 from saboteurs import ExportSaboteur
 
 from mtp_regression.adapters.megatron_bridge import MegatronBridge, Patched
-from mtp_regression.ranks.parallel import Parallel
 
 
 class OnImport(MegatronBridge):
@@ -21,7 +20,7 @@ class OnImport(MegatronBridge):
 
     change: ClassVar[Change]
 
-    def load(self, checkpoint: Path, parallel: Parallel) -> None:
+    def load(self, checkpoint: Path) -> None:
         from megatron.bridge.models.hf_pretrained.state import SafeTensorsStateSource
 
         upstream = SafeTensorsStateSource.load_tensors
@@ -30,7 +29,7 @@ class OnImport(MegatronBridge):
             return {key: type(self).change(tensor) for key, tensor in upstream(source, keys).items()}
 
         with patch.object(SafeTensorsStateSource, "load_tensors", changed):
-            super().load(checkpoint, parallel)
+            super().load(checkpoint)
 
 
 class OnExport(ExportSaboteur):

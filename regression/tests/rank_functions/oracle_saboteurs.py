@@ -12,7 +12,6 @@ from typing import Any, ClassVar
 import torch
 
 from mtp_regression.adapters.megatron_bridge import MegatronBridge
-from mtp_regression.ranks.parallel import Parallel
 
 Weights = dict[str, torch.Tensor]
 
@@ -33,7 +32,7 @@ class MappingSaboteur(MegatronBridge):
     mapping: ClassVar[str]
     source: ClassVar[str] = ""
 
-    def load(self, checkpoint: Path, parallel: Parallel) -> None:
+    def load(self, checkpoint: Path) -> None:
         from megatron.bridge.models.conversion import param_mapping
 
         mapping_class = getattr(param_mapping, self.mapping)
@@ -61,7 +60,7 @@ class MappingSaboteur(MegatronBridge):
 
         mapping_class.hf_to_megatron = mistaken_import
         mapping_class.megatron_to_hf = mistaken_export
-        super().load(checkpoint, parallel)
+        super().load(checkpoint)
 
     def change(self, weights: Weights) -> Weights:
         """Return other weights, from which the same change gives the first ones back."""
@@ -154,13 +153,13 @@ class NormNotCentred(MappingSaboteur):
 
     mapping = "RMSNorm2ZeroCenteredRMSNormMapping"
 
-    def load(self, checkpoint: Path, parallel: Parallel) -> None:
+    def load(self, checkpoint: Path) -> None:
         from megatron.bridge.models.conversion import param_mapping
 
         mapping_class = param_mapping.RMSNorm2ZeroCenteredRMSNormMapping
         mapping_class.hf_to_megatron = param_mapping.AutoMapping.hf_to_megatron
         mapping_class.megatron_to_hf = param_mapping.AutoMapping.megatron_to_hf
-        MegatronBridge.load(self, checkpoint, parallel)
+        MegatronBridge.load(self, checkpoint)
 
 
 class OtherRanksRows(MappingSaboteur):
@@ -209,8 +208,8 @@ class ParameterSaboteur(MegatronBridge):
 
     names: ClassVar[tuple[str, str]]
 
-    def load(self, checkpoint: Path, parallel: Parallel) -> None:
-        super().load(checkpoint, parallel)
+    def load(self, checkpoint: Path) -> None:
+        super().load(checkpoint)
         self.exchange()
 
     def stream(self) -> Iterator[tuple[str, Any]]:

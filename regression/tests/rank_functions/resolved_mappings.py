@@ -7,6 +7,7 @@ from pathlib import Path
 
 import mtp_bridge_patch
 from mtp_bridge_patch.upstream.mappings import keys_of
+from mtp_regression.adapters.using import Used
 from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.ranks.world import World
 
@@ -25,8 +26,8 @@ def mtp_mappings(_world: World, checkpoint: str, patched: bool) -> list[str]:
     from mtp_regression.adapters.megatron_bridge import MegatronBridge  # imports Megatron
 
     with mtp_bridge_patch.patched() if patched else nullcontext():
-        bridge = MegatronBridge()
-        bridge.load(Path(checkpoint), Parallel())
+        bridge = Used(MegatronBridge())
+        bridge.begin(Path(checkpoint), Parallel())
         lines = []
         for task in bridge.conversion_tasks():
             if task is None or ".mtp." not in f".{task.param_name}":

@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from mtp_regression.adapters.protocol import find
+from mtp_regression.adapters.using import Used
 from mtp_regression.comparison.compare import compare
 from mtp_regression.comparison.tensors import RawTensor, read_folder
 from mtp_regression.ranks.parallel import Parallel
@@ -14,7 +14,7 @@ def load_each(_world: World, adapter_name: str, folder: str, checkpoints: list[s
     """Put checkpoints into one folder, one after the other, and load and export each.
 
     Args:
-        adapter_name: See `adapters.protocol.find`.
+        adapter_name: See `adapters.find.find`.
         folder: The folder.
         checkpoints: Folders of checkpoints.
 
@@ -25,9 +25,9 @@ def load_each(_world: World, adapter_name: str, folder: str, checkpoints: list[s
     for checkpoint in checkpoints:
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(checkpoint, folder)
-        bridge = find(adapter_name)()
+        bridge = Used(adapter_name)
         try:
-            bridge.load(Path(folder), Parallel())
+            bridge.begin(Path(folder), Parallel())
             exported = ((name, RawTensor.from_torch(tensor)) for name, tensor in bridge.stream())
             found.append([str(finding) for finding in compare(read_folder(Path(checkpoint)), exported)])
         finally:

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from mtp_regression.adapters.megatron_bridge import MegatronBridge
-from mtp_regression.ranks.parallel import Parallel
 
 MTP_EXPERTS = "mtp.layers.0.mlp.experts."
 Stream = Iterable[tuple[str, torch.Tensor]]
@@ -20,8 +19,8 @@ Stream = Iterable[tuple[str, torch.Tensor]]
 class ExportSaboteur(MegatronBridge):
     """Changes the stream that both exports of the bridge draw from."""
 
-    def load(self, checkpoint: Path, parallel: Parallel) -> None:
-        super().load(checkpoint, parallel)
+    def load(self, checkpoint: Path) -> None:
+        super().load(checkpoint)
         bridge_class = type(self._auto._model_bridge)
         upstream = bridge_class.stream_weights_megatron_to_hf
 
@@ -117,8 +116,8 @@ class WritesPackedPerExpert(ExportSaboteur):
 class LeavesNanIn(MegatronBridge):
     """Forgets one expert on import."""
 
-    def load(self, checkpoint: Path, parallel: Parallel) -> None:
-        super().load(checkpoint, parallel)
+    def load(self, checkpoint: Path) -> None:
+        super().load(checkpoint)
         for name, parameter in self.parameters():
             if name.endswith("mtp.layers.0.mlp.experts.linear_fc1.weight1"):
                 parameter.data.fill_(torch.nan)
@@ -127,7 +126,7 @@ class LeavesNanIn(MegatronBridge):
 class SwapsGateAndUpTwice(MegatronBridge):
     """Swaps gate and up on import, and swaps them back on export: the round trip is exact."""
 
-    def load(self, checkpoint: Path, parallel: Parallel) -> None:
+    def load(self, checkpoint: Path) -> None:
         from megatron.bridge.models.conversion.param_mapping import GatedMLPMapping
 
         to_megatron, to_hf = GatedMLPMapping.hf_to_megatron, GatedMLPMapping.megatron_to_hf
@@ -144,7 +143,7 @@ class SwapsGateAndUpTwice(MegatronBridge):
 
         GatedMLPMapping.hf_to_megatron = swapped_import
         GatedMLPMapping.megatron_to_hf = swapped_export
-        super().load(checkpoint, parallel)
+        super().load(checkpoint)
 
 
 class TooOldError(Exception):
@@ -154,10 +153,10 @@ class TooOldError(Exception):
 class RaisesOnLoad(MegatronBridge):
     """Cannot load, on its last rank alone."""
 
-    def load(self, checkpoint: Path, parallel: Parallel) -> None:
-        if torch.distributed.get_rank() == parallel.ranks - 1:
+    def load(self, checkpoint: Path) -> None:
+        if torch.distributed.get_rank() == torch.distributed.get_world_size() - 1:
             raise TooOldError("written by an old release\nKeyError: not the error")
-        super().load(checkpoint, parallel)
+        super().load(checkpoint)
 
 
 class Refuses(RaisesOnLoad):

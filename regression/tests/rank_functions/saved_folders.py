@@ -3,7 +3,7 @@
 import importlib
 from pathlib import Path
 
-from mtp_regression.adapters.protocol import find
+from mtp_regression.adapters.using import Used
 from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.ranks.world import World
 
@@ -14,7 +14,7 @@ def save_again(
     """Load a checkpoint through an adapter's bridge and save it.
 
     Args:
-        adapter_name: See `adapters.protocol.find`.
+        adapter_name: See `adapters.find.find`.
         checkpoint: Its folder.
         folder: Where to save it.
         dtype: What to ask for, by torch's name of it; of 0.6.x.
@@ -22,9 +22,9 @@ def save_again(
     import torch
 
     importlib.import_module(adapter_name.partition(":")[0])
-    bridge = find(adapter_name)()
+    bridge = Used(adapter_name)
     try:
-        bridge.load(Path(checkpoint), Parallel())
+        bridge.begin(Path(checkpoint), Parallel())
         # Not strict: upstream misses the scales of a checkpoint that is not saved in FP8.
         options = {} if dtype is None else {"weight_dtype": getattr(torch, dtype), "strict": False}
         bridge.save(Path(folder), **options)

@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mtp_regression.adapters.protocol import find
+from mtp_regression.adapters.using import Used
 from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.ranks.world import World
 
 
 def save_all(_world: World, adapter: str, checkpoints: Sequence[Path], folder: Path) -> None:
     for checkpoint in checkpoints:
-        bridge = find(adapter)()
+        bridge = Used(adapter)
         try:
-            bridge.load(checkpoint, Parallel())
+            bridge.begin(checkpoint, Parallel())
             bridge.save(folder)
         finally:
             bridge.close()

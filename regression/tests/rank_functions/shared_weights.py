@@ -5,6 +5,7 @@ from pathlib import Path
 import torch
 
 from mtp_bridge_patch.errors import SharedWeightsError
+from mtp_regression.adapters.using import Used
 from mtp_regression.comparison.compare import compare
 from mtp_regression.comparison.tensors import RawTensor, read_folder
 from mtp_regression.ranks.parallel import Parallel
@@ -26,8 +27,8 @@ def change_each(
     """
     from mtp_regression.adapters.megatron_bridge import PatchedMegatronBridge
 
-    bridge = PatchedMegatronBridge()
-    bridge.load(Path(checkpoint), Parallel.parse(parallel))
+    bridge = Used(PatchedMegatronBridge())
+    bridge.begin(Path(checkpoint), Parallel.parse(parallel))
     said = {}
     for copy in copies:
         held = [parameter for name, parameter in bridge.parameters() if name.endswith(copy)]

@@ -81,8 +81,8 @@ class DiesInClose(MegatronBridge):
 class PassesMtpThrough(ExportSaboteur):
     """Copies MTP from the files of the checkpoint, whatever the model holds."""
 
-    def load(self, checkpoint: Path, parallel: Parallel) -> None:
-        super().load(checkpoint, parallel)
+    def load(self, checkpoint: Path) -> None:
+        super().load(checkpoint)
         self._first = {name: tensor.to_torch() for name, tensor in read_folder(checkpoint).items()}
 
     def corrupt(self, stream: Stream) -> Stream:
@@ -117,18 +117,19 @@ class PassesThroughWithoutOracle(PassesMtpThrough):
 class SwapsExpertsOfACheckpoint(MegatronBridge):
     """Gives two MTP experts of a rank each other's weights when it loads a Megatron checkpoint."""
 
-    def load_megatron(self, folder: Path, checkpoint: Path, parallel: Parallel) -> None:
-        super().load_megatron(folder, checkpoint, parallel)
+    def load_megatron(self, folder: Path, checkpoint: Path, parallel: Parallel) -> Any:
+        self.model = super().load_megatron(folder, checkpoint, parallel)
         held = dict(self.parameters())
         one, other = (held[f"0/mtp.layers.0.mlp.experts.linear_fc2.weight{number}"] for number in (0, 1))
         with torch.no_grad():
             one.data, other.data = other.data.clone(), one.data.clone()
+        return self.model
 
 
 class LoadsNoFinalNorm(MegatronBridge):
     """Loads a Megatron checkpoint but for one parameter, whose memory is as it was made."""
 
-    def load_megatron(self, folder: Path, checkpoint: Path, parallel: Parallel) -> None:
+    def load_megatron(self, folder: Path, checkpoint: Path, parallel: Parallel) -> Any:
         from megatron.bridge.training import checkpointing
 
         def without(model: Any, *args: Any, **kwargs: Any) -> Any:
@@ -139,7 +140,7 @@ class LoadsNoFinalNorm(MegatronBridge):
 
         upstream = checkpointing._generate_model_state_dict
         with mock.patch.object(checkpointing, "_generate_model_state_dict", without):
-            super().load_megatron(folder, checkpoint, parallel)
+            return super().load_megatron(folder, checkpoint, parallel)
 
 
 class NoMegatronCheckpoint(MegatronBridge):

@@ -19,9 +19,10 @@ from typing import Any
 
 from rich.console import Console
 
+from mtp_regression.adapters import DECLARED_OF_MEGATRON_BRIDGE
 from mtp_regression.comparison.verdicts import Verdict
 from mtp_regression.maintenance.known import PATCHED, UPSTREAM, conclude, known_of
-from mtp_regression.roundtrip.declared import declared_exceptions
+from mtp_regression.roundtrip.declared import read_declared
 from mtp_regression.roundtrip.evidence import Crash
 from mtp_regression.roundtrip.judge import Record, judge
 from mtp_regression.roundtrip.launch import StartedRanks, run_case
@@ -63,7 +64,7 @@ def main(scenarios: Sequence[Scenario], *, update: bool) -> int:
 def _run(scenarios: Sequence[Scenario]) -> Iterator[tuple[str, Row]]:
     """Run scenarios; yields the name and the row of each."""
     launch = StartedRanks(time_limit=60)
-    declared = declared_exceptions()
+    declared = read_declared(DECLARED_OF_MEGATRON_BRIDGE)
     console = Console(soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="mtp-cases-") as scratch:
         for number, scenario in enumerate(scenarios):

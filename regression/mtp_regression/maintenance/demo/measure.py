@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from mtp_regression.adapters.using import Used
 from mtp_regression.comparison.tensors import read_folder
 from mtp_regression.forward.reference import Reference
 from mtp_regression.maintenance.demo.fit import LENGTH, ROWS, fit, losses
@@ -63,7 +64,7 @@ def _loaded(
         factor.
     """
     try:
-        model.load(checkpoint, Parallel())
+        Used(model).begin(checkpoint, Parallel())
         factor = model.scaling_factor
         found: dict[str, Any] = {"release": model.release, "factor": factor}
         found |= {"not loaded": len(model.not_loaded), "parameters": sum(1 for _ in model.parameters())}

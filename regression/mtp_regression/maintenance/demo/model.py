@@ -13,7 +13,6 @@ from torch import nn
 
 from mtp_regression.adapters.megatron_bridge import MegatronBridge, Patched
 from mtp_regression.megatron.computing import computing_on_cpu
-from mtp_regression.ranks.parallel import Parallel
 
 
 class Trained(MegatronBridge):
@@ -23,10 +22,10 @@ class Trained(MegatronBridge):
         not_loaded: Names of the parameters that the load has left as they were.
     """
 
-    def load(self, checkpoint: Path, parallel: Parallel) -> None:
+    def load(self, checkpoint: Path) -> None:
         """Load the checkpoint; its BF16 values in float32."""
-        super().load(checkpoint, parallel)
-        [chunk] = self._chunks
+        super().load(checkpoint)
+        [chunk] = self.model
         while hasattr(chunk, "module"):  # what casts to BF16
             chunk = chunk.module
         self._model: nn.Module = chunk
@@ -64,7 +63,7 @@ class Trained(MegatronBridge):
 
     def losses(self, tokens: torch.Tensor) -> dict[str, float]:
         """Compute the mean loss of each head, in nats; see `_losses`."""
-        with torch.no_grad(), computing_on_cpu(self._chunks):
+        with torch.no_grad(), computing_on_cpu(self.model):
             return {name: loss.item() for name, loss in self._losses(tokens).items()}
 
     def gradients(self, tokens: torch.Tensor, factor: float) -> dict[str, torch.Tensor]:
@@ -77,7 +76,7 @@ class Trained(MegatronBridge):
         config, weights = self._text.config, self.weights
         kept, config.mtp_loss_scaling_factor = config.mtp_loss_scaling_factor, factor
         try:
-            with computing_on_cpu(self._chunks):
+            with computing_on_cpu(self.model):
                 # MTP's loss is in none that the model returns: its gradient is added on the way back.
                 main = self._losses(tokens)["main"]
                 found = torch.autograd.grad(main, list(weights.values()), allow_unused=True)

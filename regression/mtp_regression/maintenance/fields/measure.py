@@ -6,10 +6,10 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from mtp_checkpoint.inspection.declaration import CONFIG_NAME
-from mtp_regression.adapters.protocol import MayHave, find
+from mtp_regression.adapters.using import Used
 from mtp_regression.comparison.generated import tensors_of
 from mtp_regression.comparison.tensors import RawTensor
 from mtp_regression.forward.agreement import BOUND, Computed, differences
@@ -49,7 +49,7 @@ def measure(
 
     Args:
         checkpoint: The checkpoint's folder.
-        adapters: Of the bridges; see `adapters.protocol.find`.
+        adapters: Of the bridges; see `adapters.find.find`.
         fields: Names of the fields that are changed.
         drawn: Draws the batch; see `forward.batches`.
         parallel: The layout, all of whose ranks are called, and have logits.
@@ -85,10 +85,10 @@ def _cell(
     reference: Computed | None,
     fields: tuple[str, ...],
 ) -> str:
-    bridge = find(adapter)()
+    bridge = Used(adapter)
     try:
-        bridge.load(checkpoint, parallel)
-        found = cast(MayHave, bridge).logits(batch)
+        bridge.begin(checkpoint, parallel)
+        found = bridge.logits(batch)
     except Exception as error:
         told = any(field in str(error) for field in fields)
         return f"{'refuses' if told else 'fails'}: {_line(error, checkpoint)}"

@@ -11,7 +11,7 @@ from mtp_checkpoint.errors import CheckpointError
 from mtp_checkpoint.inspection.declaration import CONFIG_NAME
 from mtp_checkpoint.inspection.inspection import inspect
 from mtp_fixtures import CheckpointSpec
-from mtp_regression.adapters.protocol import find
+from mtp_regression.adapters.using import Used
 from mtp_regression.comparison.compare import compare
 from mtp_regression.comparison.generated import GeneratedTensors
 from mtp_regression.comparison.tensors import RawTensor, Tensors, read_folder
@@ -32,7 +32,7 @@ def measure(
         folder: The folder.
         sound: The checkpoint as it is usually stored.
         spec: Specification of `sound`: what the folder should hold.
-        adapters: Of the bridges; see `adapters.protocol.find`.
+        adapters: Of the bridges; see `adapters.find.find`.
 
     Returns:
         The cells of transformers, of each adapter, of `inspect` and of the round trip: one of this module's
@@ -46,9 +46,9 @@ def measure(
 
 
 def _bridge(adapter: str, folder: Path, saved: Path, expected: Tensors) -> str:
-    bridge = find(adapter)()
+    bridge = Used(adapter)
     try:
-        bridge.load(folder, Parallel())
+        bridge.begin(folder, Parallel())
         export = {name: RawTensor.from_torch(tensor) for name, tensor in bridge.stream()}
         found = compare(expected, export.items())
         bridge.save(saved)

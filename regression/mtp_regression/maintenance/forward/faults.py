@@ -59,7 +59,7 @@ class WrongWiring(PatchedMegatronBridge):
 
     def logits(self, batch: Mapping[str, Any]) -> dict[str, Any]:
         """Compute with the wrong connection."""
-        modules = [module for chunk in self._chunks for module in chunk.modules()]
+        modules = [module for chunk in self.model for module in chunk.modules()]
         with type(self).connect(modules):
             return super().logits(batch)
 

@@ -18,7 +18,6 @@ import torch.distributed as dist
 from mtp_bridge_patch.upstream.replacing import replaced
 from mtp_regression.adapters.megatron_bridge import MegatronBridge, PatchedMegatronBridge
 from mtp_regression.maintenance.soak.failure import Failure
-from mtp_regression.ranks.parallel import Parallel
 
 
 class DrawnError(Exception):
@@ -35,10 +34,12 @@ def __getattr__(name: str) -> type[MegatronBridge]:
 
 class _Failing(MegatronBridge):
     failure: Failure
+    _loaded = False
 
-    def load(self, checkpoint: Path, parallel: Parallel) -> None:
+    def load(self, checkpoint: Path) -> None:
         """Fail before or after the load."""
-        self._around("load", super().load, checkpoint, parallel)
+        self._loaded = True
+        self._around("load", super().load, checkpoint)
 
     def reload(self, checkpoint: Path) -> None:
         """Fail before or after a second load."""
@@ -52,8 +53,9 @@ class _Failing(MegatronBridge):
             return super().save(folder, **options)
 
     def parameters(self) -> Iterator[tuple[str, Any]]:
-        """Fail between two parameters."""
-        yield from self._among("parameters", super().parameters())
+        """Fail between two parameters, but not before the load: the suite fills them with NaN."""
+        parameters = super().parameters()
+        yield from self._among("parameters", parameters) if self._loaded else parameters
 
     def stream(self) -> Iterator[tuple[str, Any]]:
         """Fail between two tensors."""

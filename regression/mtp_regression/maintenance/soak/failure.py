@@ -22,7 +22,7 @@ They are an exception, an exit, SIGKILL, the same when half of a file is written
 
 USES: Mapping[str, tuple[Stage, ...]] = {
     "load": ONE_LAYOUT,
-    "parameters": (Stage.NATIVE, Stage.STREAM, Stage.SAVED, Stage.RETRAINED),
+    "parameters": (Stage.NATIVE, Stage.STREAM, Stage.SAVED, Stage.FORWARD, Stage.RETRAINED),
     "stream": (Stage.STREAM, Stage.RETRAINED, Stage.RELOADED),
     "save": (Stage.SAVED, Stage.FILES, Stage.RETRAINED, Stage.RELOADED),
     "reload": (Stage.RELOADED,),

@@ -10,7 +10,7 @@ from typing import Any
 
 from mtp_fixtures import PRESETS, CheckpointSpec, Preset, preset
 from mtp_regression.adapters import MEGATRON_BRIDGE
-from mtp_regression.adapters.protocol import find
+from mtp_regression.adapters.using import Used
 from mtp_regression.ranks import run as ranks
 from mtp_regression.ranks.parallel import GRID, Parallel
 from mtp_regression.ranks.world import World
@@ -59,9 +59,9 @@ def describe(name: str, parameter: Any) -> Parameter:
 def parameters_of_rank(world: World, checkpoint: Path, parallel: Parallel) -> dict[str, Any]:
     """Load a checkpoint on a rank; return "bridge", "engine" and the rank's "parameters"."""
     del world
-    bridge = find(MEGATRON_BRIDGE)()
+    bridge = Used(MEGATRON_BRIDGE)
     try:
-        bridge.load(checkpoint, parallel)
+        bridge.begin(checkpoint, parallel)
         found = [describe(name, parameter) for name, parameter in bridge.parameters()]
     finally:
         bridge.close()

@@ -1,0 +1,77 @@
+"""The command `mtpkit conformance`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mtp_regression.adapters import SHIPPED
+from mtp_regression.commands.console import Json, fail, working_folder_importable
+
+
+def conformance(
+    bridge: Annotated[
+        str,
+        typer.Argument(
+            help="The adapter, as package.module:Class, also of the working folder, or one that ships: "
+            f"{', '.join(SHIPPED)}."
+        ),
+    ],
+    only: Annotated[
+        list[str] | None,
+        typer.Option(help="Pattern of the checks to run, like 'packed-*::stream'.", show_default="all"),
+    ] = None,
+    listed: Annotated[bool, typer.Option("--list", help="List the checks, and run none.")] = False,
+    declared: Annotated[
+        Path | None, typer.Option(help="A file of failures that are known: docs/your-bridge.md.")
+    ] = None,
+    time_limit: Annotated[
+        float | None, typer.Option(help="Seconds a case may take.", show_default="300")
+    ] = None,
+    report_path: Annotated[Path, typer.Option("--report", help="Where the JSON report goes.")] = Path(
+        "reports/conformance.json"
+    ),
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep what the bridge saves, in kept/ beside the report.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Run the whole suite on a bridge of yours: every layout, scenario and fault that it can be asked for.
+
+    Exits with 0 if every check passed or failed as declared, with 1 if not, and with 2 if it could not run.
+    """
+    from rich.console import Console
+
+    from mtp_regression.conformance.suite import Conformance
+    from mtp_regression.roundtrip.request import CannotRunError
+    from mtp_regression.roundtrip.run import round_trips
+
+    request = Conformance(
+        adapter=bridge,
+        only=only or [],
+        time_limit=time_limit,
+        report_path=report_path,
+        keep=keep,
+        declared_path=declared,
+    )
+    try:
+        with working_folder_importable():
+            if listed:
+                checks, lacking = request.listed()
+                print(*checks, sep="\n")
+                print(
+                    *(f"not run: {what}: {why}" for what, why in lacking.items()), sep="\n", file=sys.stderr
+                )
+                return
+            report = round_trips(request, Console(stderr=as_json))
+    except CannotRunError as error:
+        fail(str(error))
+    if report is None:  # a rank that torchrun or Slurm started, and not the first
+        return
+    if as_json:
+        print(json.dumps(report))
+    raise typer.Exit(0 if report["passed"] else 1)

@@ -1,0 +1,121 @@
+"""A run of the suite on one bridge: which of its checks, and what became of them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from mtp_regression.adapters.find import AdapterError, Examined
+from mtp_regression.conformance.subjects import Subject, subjects, wrong_in
+from mtp_regression.ranks.fork_server import PreloadError
+from mtp_regression.ranks.parallel import Parallel
+from mtp_regression.ranks.resharding import Resharding
+from mtp_regression.ranks.world import World
+from mtp_regression.roundtrip.launch import StartedRanks
+from mtp_regression.roundtrip.plan import Plan, Planned
+from mtp_regression.roundtrip.request import CannotRunError, Request
+from mtp_regression.scenarios.scenario import Use
+from mtp_regression.stages.case import CHECKS, NEEDS, Case, Stage
+
+_UNWRITTEN = Path("unwritten")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conformance(Request):
+    """What a run of the suite is asked for.
+
+    Attributes:
+        only: Patterns of ids of checks, such as "packed-*" and "*::stream"; none takes all.
+    """
+
+    only: Sequence[str] = ()
+
+    @contextmanager
+    def plan(self, adapter: Examined, world: World | None) -> Iterator[Plan]:
+        """Say what to run, in a `with` block at whose end the checkpoints are gone.
+
+        Raises:
+            CannotRunError: No check has such an id, or a failure is declared of none.
+        """
+        everything = [*self.everything(adapter, world)]
+        ids = [case.check(stage) for _, case, stages in everything for stage in stages]
+        declared = self.declared(adapter)
+        patterns = [*self.only, *(pattern for entry in declared for pattern in entry.checks)]
+        for pattern in patterns:
+            if not any(fnmatchcase(check, pattern) for check in ids):
+                raise CannotRunError(f"no check is called {pattern}; there are {ids[0]}, {ids[-1]} ...")
+        with tempfile.TemporaryDirectory(prefix="mtp-checkpoints-") as name:
+            yield Plan([*self._written(everything, Path(name))], declared, (), self._not_run(adapter))
+
+    def everything(
+        self, adapter: Examined, world: World | None = None
+    ) -> Iterator[tuple[Subject, Case, list[Stage]]]:
+        """Yield all that the bridge can be checked with; the cases' checkpoints are not written yet."""
+        for subject in subjects():
+            name = self.adapter if subject.use is Use.PLAIN else adapter.uses.get(subject.use.word, "")
+            for layout in self._layouts(subject, adapter) if name else ():
+                if world is None or layout.ranks == world.size:
+                    case = Case(name, _UNWRITTEN, layout, subject.name, wrong=["?"] if subject.broken else ())
+                    stages = [
+                        stage
+                        for stage in case.takes(subject.stages or CHECKS)
+                        if NEEDS.get(stage) not in adapter.lacks
+                    ]
+                    if stages:
+                        yield subject, case, stages
+
+    def listed(self) -> tuple[list[str], dict[str, str]]:
+        """Return the ids of the checks that are asked for, without running any.
+
+        Returns:
+            The ids; and what the adapter cannot be asked for, with the reason.
+
+        Raises:
+            CannotRunError: It is no adapter, or cannot be imported.
+        """
+        try:
+            _, adapter = StartedRanks().warm(self.adapter)
+        except (AdapterError, PreloadError) as error:
+            raise CannotRunError(str(error)) from None
+        ids = [case.check(stage) for _, case, stages in self.everything(adapter) for stage in stages]
+        return [check for check in ids if self.wants(check)], self._not_run(adapter)
+
+    def wants(self, check: str) -> bool:
+        """Whether a check is asked for."""
+        return not self.only or any(fnmatchcase(check, pattern) for pattern in self.only)
+
+    def _layouts(self, subject: Subject, adapter: Examined) -> Sequence[Parallel | Resharding]:
+        if not subject.layouts:
+            return adapter.grid
+        several = any(parallel.ranks > 1 for parallel in adapter.grid)
+        if several or all(layout.ranks == 1 for layout in subject.layouts):
+            return subject.layouts
+        # A bridge without ranks: the checkpoint is what the check is about.
+        return () if any(isinstance(layout, Resharding) for layout in subject.layouts) else (Parallel(),)
+
+    def _written(
+        self, everything: Sequence[tuple[Subject, Case, list[Stage]]], folder: Path
+    ) -> Iterator[Planned]:
+        written: dict[str, Path] = {}
+        for subject, case, stages in everything:
+            chosen = [stage for stage in stages if self.wants(case.check(stage))]
+            if not chosen:
+                continue
+            if subject.name not in written:
+                written[subject.name] = subject.write(folder / subject.name)
+            checkpoint = written[subject.name]
+            wrong = wrong_in(checkpoint) if subject.broken else ()
+            yield replace(case, checkpoint=checkpoint, wrong=wrong), chosen
+
+    def _not_run(self, adapter: Examined) -> dict[str, str]:
+        """Return what the adapter does without, so that a report shows it."""
+        stages = {stage: f"no {role}" for stage, role in NEEDS.items() if role in adapter.lacks}
+        scenarios = Counter(subject.use for subject in subjects() if subject.use.word not in adapter.uses)
+        del scenarios[Use.PLAIN]
+        uses = {f"{count} scenarios": f"no use {use.word}" for use, count in scenarios.items()}
+        return stages | uses

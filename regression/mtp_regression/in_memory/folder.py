@@ -1,0 +1,55 @@
+"""Writes a model into a folder, as the checkpoint that was loaded is written."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import save
+
+from mtp_checkpoint.files.index import INDEX_NAME
+from mtp_regression.comparison.side_files import side_files
+from mtp_regression.in_memory.checkpoint import Checkpoint
+from mtp_regression.in_memory.conversions import Array
+
+
+def write_file(path: Path, tensors: Mapping[str, Array]) -> None:
+    """Write a safetensors file, with the mode that the process gives to any file."""
+    content = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(save(content, metadata={"format": "pt"}))
+
+
+class FolderWriter:
+    """Writes every file as soon as its tensors are there."""
+
+    def __init__(self, folder: Path, like: Checkpoint) -> None:
+        """Begin a folder, which does not exist, whose files have the names and tensors of a checkpoint's."""
+        self._folder, self._like = folder, like
+        self._left: dict[str, set[str]] = {}
+        for key, file in like.headers.shard_of.items():
+            self._left.setdefault(file, set()).add(key)
+        self._waiting: dict[str, dict[str, Array]] = {file: {} for file in self._left}
+        folder.mkdir(parents=True)
+
+    def add(self, key: str, tensor: Array) -> None:
+        """Take a tensor of the checkpoint's."""
+        file = self._like.headers.shard_of[key]
+        self._waiting[file][key] = tensor
+        self._left[file].remove(key)
+        if not self._left[file]:
+            write_file(self._folder / file, self._waiting.pop(file))
+
+    def finish(self) -> None:
+        """Write the index, if there are several files, and copy the others."""
+        headers = self._like.headers
+        if headers.index is not None or len(headers.shards) > 1:
+            metadata = {"total_size": headers.total_size}
+            index = {"metadata": metadata, "weight_map": dict(sorted(headers.shard_of.items()))}
+            text = json.dumps(index, indent=2, ensure_ascii=False) + "\n"
+            (self._folder / INDEX_NAME).write_text(text, encoding="utf-8")
+        for name in side_files(self._like.folder):
+            shutil.copyfile(self._like.folder / name, self._folder / name)

@@ -1,0 +1,88 @@
+"""A rank as the suite and its stages see it, be it a process or a thread, and how one fails."""
+
+from __future__ import annotations
+
+import traceback as tracebacks
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Protocol
+
+Kind = Literal["raised", "died", "timeout"]
+
+
+class Rank(Protocol):
+    """One of the ranks of a case.
+
+    Attributes:
+        rank: From 0 to `size - 1`.
+        size: Number of ranks.
+    """
+
+    @property
+    def rank(self) -> int:
+        """See the class."""
+
+    @property
+    def size(self) -> int:
+        """See the class."""
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return every rank's value, in rank order; called on every rank. Values of processes are pickled."""
+
+    def barrier(self) -> None:
+        """Wait for all ranks."""
+
+    def peak_gpu_bytes(self) -> int:
+        """Return the most that torch has allocated on this rank's GPU so far; 0 without one."""
+
+
+class Raised(NamedTuple):
+    """An exception that a rank raised, as text: its class need not be importable elsewhere.
+
+    Attributes:
+        exception: Name of its class, such as "ValueError", or with its module unless that is `builtins`.
+        message: Its message; "" if it cannot be converted to text.
+        traceback: Its traceback.
+    """
+
+    exception: str
+    message: str
+    traceback: str
+
+    @classmethod
+    def of(cls, error: BaseException) -> Raised:
+        """Describe the exception that is being handled."""
+        kind = type(error)
+        module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
+        text = tracebacks.format_exc()
+        try:
+            message = str(error)
+        except Exception:  # raised by the exception's own __str__; the traceback shows it
+            message = ""
+        return cls(f"{module}{kind.__qualname__}", message, text)
+
+
+class RankError(RuntimeError):
+    """A rank failed, and so did the run.
+
+    Attributes:
+        rank: The rank that failed first; after a time-out, the first that does not wait for another rank.
+        kind: The rank "raised" an exception, "died" without one, or did not end in time ("timeout").
+        exception: Class of the exception that it raised, as `Raised.exception`; "" if it raised none.
+        message: The exception's message; if it raised none, how the rank ended.
+        traceback: The exception's traceback; if it raised none, the end of the log or the ranks' stacks.
+        logs: Every rank's log file, in rank order; none of ranks that are threads.
+        exit_code: The process's, or minus the signal that it died of; None after a time-out, and of threads.
+    """
+
+    exit_code: int | None = None
+
+    def __init__(self, headline: str, rank: int, kind: Kind, raised: Raised, logs: Sequence[Path]) -> None:
+        names = "\n".join(f"  rank {number}: {log}" for number, log in enumerate(logs))
+        super().__init__(
+            f"{headline}\n\n{raised.traceback.strip()}" + (f"\n\nlogs:\n{names}" if logs else "")
+        )
+        self.rank = rank
+        self.kind = kind
+        self.exception, self.message, self.traceback = raised
+        self.logs = tuple(logs)

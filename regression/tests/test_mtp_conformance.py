@@ -1,0 +1,220 @@
+"""The suite on any bridge: its checks, what an adapter declares, and what it cannot be asked for.
+
+The bridges are of numpy, and their ranks threads: nothing here imports torch.
+"""
+
+import io
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from mtp_checkpoint import inspect
+from mtp_fixtures import FAULTS
+from mtp_fixtures.plugin import MakeCheckpoint
+from mtp_regression import CannotRunError, run_checks
+from mtp_regression.conformance.subjects import subjects
+from mtp_regression.conformance.suite import Conformance
+
+Run = Callable[..., dict[str, dict[str, Any]]]
+
+ROUND = ("packed-tp1::*", "packed-ep2::*")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    """Run checks; gives the records by id, and keeps the text."""
+
+    def checks(adapter: str, *only: str, **options: Any) -> dict[str, dict[str, Any]]:
+        text = io.StringIO()
+        name = adapter if adapter == "in-memory" else f"in_memory_mistakes:{adapter}"
+        report = run_checks(
+            name,
+            only=only,
+            report_path=tmp_path / "report.json",
+            console=Console(file=text, width=160),
+            **options,
+        )
+        assert report is not None
+        checks.text = text.getvalue()  # type: ignore[attr-defined]
+        checks.report = report  # type: ignore[attr-defined]
+        return {record["check"]: record for record in report["records"]}
+
+    return checks
+
+
+def failed(records: dict[str, dict[str, Any]]) -> set[str]:
+    return {check for check, record in records.items() if not record["passed"]}
+
+
+def test_ids_are_unique_and_name_checkpoint_layout_and_stage(tmp_path: Path) -> None:
+    checks, lacking = Conformance(adapter="in-memory", report_path=tmp_path).listed()
+    assert len(set(checks)) == len(checks) > 300
+    assert {"packed-tp2-ep2::stream", "per-expert-ep8::native", "fault-half-packed-tp1::refused"} <= {*checks}
+    assert lacking["forward"] == "no logits"
+
+
+def test_a_right_bridge_passes(run: Run) -> None:
+    records = run("in-memory", *ROUND, "per-expert-pp2::*")
+    assert len(records) == 18
+    assert failed(records) == set()
+
+
+def test_every_fault_that_contradicts_itself_is_a_check_and_is_refused(run: Run) -> None:
+    broken = {subject.name for subject in subjects() if subject.broken}
+    records = run("in-memory", "fault-*")
+    assert {record["checkpoint"] for record in records.values()} == broken
+    assert failed(records) == set()
+
+
+def test_faults_that_load_are_no_checks(make_checkpoint: MakeCheckpoint) -> None:
+    checks = {subject.name for subject in subjects()}
+    for name in FAULTS:
+        if f"fault-{name}" not in checks:
+            assert not inspect(make_checkpoint(fault=name)).problems, name
+
+
+def test_what_is_broken_must_be_refused_and_named(run: Run) -> None:
+    fault = "fault-half-packed-tp1::refused"
+    [finding] = run("LoadsAnything", fault)[fault]["tensors"]
+    assert finding["detail"].startswith("was loaded: ")
+    [finding] = run("RefusesMutely", fault)[fault]["tensors"]
+    assert finding["detail"].startswith("names none of layer 0, mtp.layers.0.mlp.experts.down_proj")
+
+
+def test_a_mistake_is_the_checks_that_show_it_and_no_other(run: Run) -> None:
+    stages = ("stream", "retrained", "reloaded")
+    assert failed(run("ReversesRows", *ROUND)) == {
+        f"packed-{layout}::{stage}" for layout in ("tp1", "ep2") for stage in stages
+    }
+
+
+def test_what_is_declared_is_no_failure_and_is_counted(run: Run) -> None:
+    records = run("Declares", *ROUND)
+    assert failed(records) == set()
+    assert records["packed-ep2::stream"]["declared"] == 1
+    assert records["packed-ep2::saved"]["declared"] == 0
+
+
+def test_what_is_declared_and_does_not_happen_is_one(run: Run) -> None:
+    records = run("DeclaresTooMuch", *ROUND)
+    assert failed(records) == {"packed-tp1::saved", "packed-ep2::saved"}
+    assert records["packed-tp1::saved"]["stale"] == ["mtp.fc.weight: rows are reversed"]
+
+
+@pytest.mark.parametrize(
+    ("adapter", "message"),
+    [
+        ("DeclaresNoCheck", "no check is called packed-tp3::stream"),
+        ("DeclaresWithoutReason", "declared failures: .* has no reason"),
+    ],
+)
+def test_a_declaration_of_nothing_is_an_error(run: Run, adapter: str, message: str) -> None:
+    with pytest.raises(CannotRunError, match=message):
+        run(adapter, *ROUND)
+
+
+def test_declared_of_a_layout_and_of_what_the_source_lacks(run: Run) -> None:
+    records = run("YieldsTwice", "packed-tp1::stream", "packed-pp2::stream")
+    assert failed(records) == set()
+    assert records["packed-pp2::stream"]["declared"] == 2
+
+
+def test_declared_errors(run: Run) -> None:
+    records = run("CannotSave", *ROUND)
+    assert failed(records) == set()
+    assert records["packed-tp1::saved"]["crash"]["message"] == "no room for saved"
+
+
+def test_declared_in_a_file(tmp_path: Path) -> None:
+    from mtp_regression.roundtrip.run import round_trips
+
+    file = tmp_path / "declared.toml"
+    file.write_text(
+        '[[declared]]\nchecks = "*::stream"\ntensor = "mtp.fc.*"\nverdict = "wrong"\nreason = "reversed"\n'
+    )
+    request = Conformance(
+        adapter="in_memory_mistakes:ReversesRows",
+        only=["packed-tp1::stream"],
+        declared_path=file,
+        report_path=tmp_path / "report.json",
+    )
+    report = round_trips(request, Console(file=io.StringIO()))
+    assert report is not None
+    assert report["passed"]
+    file.write_text('[[declared]]\nchecks = "*::stream"\nwhy = "reversed"\n')
+    with pytest.raises(CannotRunError, match="why: no field"):
+        round_trips(request, Console(file=io.StringIO()))
+
+
+def test_roles_that_are_not_there_are_told_and_not_run(run: Run) -> None:
+    records = run("StreamsAlone", *ROUND)
+    assert failed(records) == set()
+    assert {record["stage"] for record in records.values()} == {"native", "stream", "retrained"}
+    assert run.report["stages_not_run"]["saved"] == "no save"  # type: ignore[attr-defined]
+
+
+def test_parameters_of_other_names_are_told_in_one_line(run: Run) -> None:
+    assert failed(run("OtherNames", "packed-tp1::native")) == {"packed-tp1::native"}
+    text: str = run.text  # type: ignore[attr-defined]
+    [line] = [line for line in text.splitlines() if "other names?" in line]
+    assert re.fullmatch(r"  (\d+) expected below decoder. and \1 unknown below trunk.: other names\?", line)
+    assert failed(run("OtherNamesTold", "packed-tp1::native")) == set()
+
+
+def test_a_thread_that_hangs_is_named(run: Run) -> None:
+    records = run("OneRankHangs", "packed-ep2::stream", time_limit=5.0)
+    crash = records["packed-ep2::stream"]["crash"]
+    assert (crash["kind"], crash["rank"], crash["stage"]) == ("timeout", 1, "load")
+
+
+@pytest.mark.parametrize("workers", [[], ["-n", "2"]])
+def test_pytest_class(
+    pytester: pytest.Pytester, workers: Sequence[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent / "rank_functions"), prepend=":")
+    pytester.makepyfile(
+        test_it="""
+        from in_memory_mistakes import ReversesRows
+        from mtp_regression import BridgeConformance
+
+        class TestIt(BridgeConformance):
+            bridge = ReversesRows
+            only = ["packed-tp1::stream", "packed-tp1::saved"]
+
+        def test_one(roundtrip, qwen36_checkpoint):
+            assert roundtrip(ReversesRows, qwen36_checkpoint, "ep2", stages=["stream"]).passed
+        """
+    )
+    done = pytester.runpytest_subprocess(*workers)
+    done.assert_outcomes(passed=1, failed=2)
+    done.stdout.fnmatch_lines(
+        [
+            "*test*packed-tp1::stream*",
+            "packed, tp1, stream: wrong",
+            "  mtp.fc.weight: * elements differ*",
+            "*<round trip: stream wrong>.passed*",
+            "qwen3.6-35b-a3b, ep2, stream: wrong",
+            "TestIt: not collected: forward: no logits",
+        ]
+    )
+
+
+def test_pytest_without_a_test_file(pytester: pytest.Pytester) -> None:
+    pytester.makepyfile(test_own="def test_own(): raise AssertionError")
+    done = pytester.runpytest_subprocess("--mtp-bridge", "in-memory", "-k", "packed-tp1 and saved")
+    done.assert_outcomes(passed=1)
+    done = pytester.runpytest_subprocess("--mtp-bridge", "in-memori")
+    done.stdout.fnmatch_lines(["*an adapter is named package.module:Class, or is one of *in-memory*"])
+    done.stdout.no_fnmatch_line("*Traceback*")
+    assert done.ret == pytest.ExitCode.INTERRUPTED
+
+
+def test_the_report_has_the_ids(run: Run, tmp_path: Path) -> None:
+    run("in-memory", "packed-tp1::native")
+    [record] = json.loads((tmp_path / "report.json").read_text())["records"]
+    assert record["check"] == "packed-tp1::native"
