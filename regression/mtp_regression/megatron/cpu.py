@@ -109,7 +109,7 @@ def scripts_on_cpu() -> Iterator[None]:
 
     Beside what `cuda_on_cpu` and `streams_on_cpu` answer: each local rank has a GPU with the memory of this
     machine, none of it taken, whose random states are the CPU's; tensors in files come to the CPU. Like
-    `cuda_on_cpu` it does nothing on a machine with a GPU, and holds for this thread alone.
+    `cuda_on_cpu` it does nothing on a machine with a GPU, and takes tensors to the CPU in this thread alone.
     """
     if torch.cuda.is_available():
         yield
@@ -124,9 +124,8 @@ def scripts_on_cpu() -> Iterator[None]:
         # The readers of a file's tensors: the first that takes a location wins.
         readers = [(0, lambda _storage: None, _to_cpu), *torch.serialization._package_registry]
         stack.enter_context(mock.patch.object(torch.serialization, "_package_registry", readers))
-        stack.enter_context(
-            mock.patch.object(DeviceContext, "__init__", _on_cpu(DeviceContext.__init__))
-        )  # that of `with torch.device("cuda")`, which torch asks last
+        # `with torch.device("cuda")` is asked after `cuda_on_cpu`, whenever it was entered.
+        stack.enter_context(mock.patch.object(DeviceContext, "__init__", _on_cpu(DeviceContext.__init__)))
         yield
 
 
