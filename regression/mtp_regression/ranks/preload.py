@@ -29,6 +29,4 @@ for module in request["modules"]:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(1)
-if "torch" in sys.modules:  # of a bridge whose ranks are processes: they join with it
-    importlib.import_module("mtp_regression.ranks.world")
 atexit.register(os._exit, 0)  # to free what was imported takes seconds, in which the server would linger

@@ -81,7 +81,7 @@ def run(
     import torch.multiprocessing
 
     if not device.on_gpu:
-        warm(preload or ["mtp_regression.ranks.world"])
+        warm(preload or ["torch"])
     log_folder.mkdir(parents=True, exist_ok=True)
     logs = tuple(log_folder / f"rank{rank}.log" for rank in range(world_size))
     for log in logs:
