@@ -55,7 +55,7 @@ def test_a_mistake_of_both_ways(
     """The round trip is exact; the oracle knows, and values that are the oracle's come out wrong."""
     stages = (*CONVERTED, Stage.RETRAINED)
     findings = found(
-        make_checkpoint(model), layout, tmp_path, adapter=f"in_memory_saboteurs:{saboteur}", stages=stages
+        make_checkpoint(model), layout, tmp_path, adapter=f"in_memory_ideas:{saboteur}", stages=stages
     )
     assert set(findings) == {Stage.NATIVE, Stage.RETRAINED}
     assert all(name in finding.tensor for finding in findings[Stage.NATIVE])
@@ -67,7 +67,7 @@ def test_a_parameter_on_another_stage(make_checkpoint: MakeCheckpoint, tmp_path:
         make_checkpoint(TIED),
         "pp3 Ett|ttm|L",
         tmp_path,
-        adapter="in_memory_saboteurs:FinalNormLast",
+        adapter="in_memory_ideas:FinalNormLast",
         stages=(*CONVERTED, Stage.RETRAINED),
     )
     assert set(findings) == {Stage.NATIVE, Stage.RETRAINED}
@@ -91,6 +91,18 @@ def test_a_mistake_that_one_check_sees(
 ) -> None:
     findings = found(make_checkpoint(model), layout, tmp_path, adapter=f"in_memory_saboteurs:{saboteur}")
     assert set(findings) == {stage}
+
+
+def test_a_row_that_is_not_there(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    findings = found(make_checkpoint(TIED), "tp1", tmp_path, adapter="in_memory_saboteurs:DropsARow")
+    assert set(findings) == {*CONVERTED, Stage.FILES, Stage.RETRAINED, Stage.RELOADED}
+    names = {finding.tensor for stage in CONVERTED for finding in findings[stage]}
+    assert names == {"mtp.fc.weight", "mtp.layers.0.eh_proj.weight"}
+
+
+def test_a_mistake_of_the_way_back(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
+    findings = found(make_checkpoint(TIED), "tp1", tmp_path, adapter="in_memory_saboteurs:ExportsGateAsUp")
+    assert set(findings) == {Stage.STREAM, Stage.SAVED, Stage.RETRAINED, Stage.RELOADED}
 
 
 def test_the_layout_of_the_first_checkpoint(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:

@@ -101,17 +101,21 @@ class InMemoryBridge:
 
     def stream(self) -> Iterator[tuple[str, Array]]:
         """Yield the whole model as the checkpoint stores it, on every rank in the same order."""
-        yield from self._source.store(self._tensors())
+        yield from self.exported()
 
     def save(self, folder: Path) -> None:
         """Write the model as the checkpoint is written; rank 0 does."""
         writer = FolderWriter(folder, self._source) if self.world.rank == 0 else None
-        for key, tensor in self._source.store(self._tensors()):
+        for key, tensor in self.exported():
             if writer:
                 writer.add(key, tensor)
         if writer:
             writer.finish()
         self.world.barrier()
+
+    def exported(self) -> Iterator[tuple[str, Array]]:
+        """Yield what both exports consist of; all ranks take the same number of tensors."""
+        return self._source.store(self._tensors())
 
     def save_megatron(self, folder: Path) -> None:
         """Write the parameters, each whole and of several copies the first; rank 0 does."""

@@ -42,7 +42,11 @@ def read_model(folder: Path) -> Model:
         raise LayoutError(str(folder), [f"{CONFIG_NAME} has no {error.args[0]}"]) from error
 
 
-class Rows(NamedTuple):
+_FP8 = "F8_E4M3"
+_FLOATS = ("BF16", "F16", "F32")
+
+
+class Span(NamedTuple):
     """Where a tensor is: rows of a stored tensor, counted over all axes but the last ones of the tensor."""
 
     stored: str
@@ -129,12 +133,12 @@ class Checkpoint:
     def _weights(self) -> Iterator[str]:
         return (key for key in self.headers.tensors if not key.endswith(SCALE_SUFFIX))
 
-    def _split(self, key: str) -> Iterator[tuple[str, Rows]]:
+    def _split(self, key: str) -> Iterator[tuple[str, Span]]:
         """Yield the tensors that a stored one holds, one below the other."""
         begin = 0
         shape = self.headers.tensors[key].shape
         for part, own in split_packed(key, shape) or [(key, shape)]:
-            yield part, Rows(key, begin, begin + own[0], own)
+            yield part, Span(key, begin, begin + own[0], own)
             begin += own[0]
 
     def _problems(self, model: Model, expected: Mapping[str, Shape]) -> Iterator[str]:
@@ -149,20 +153,17 @@ class Checkpoint:
         for key in sorted(weights & expected.keys()):
             if found[key].shape != expected[key]:
                 yield f"{key} is {list(found[key].shape)}, by config.json {list(expected[key])}"
-        for key in sorted(found):
-            weight = key.removesuffix(SCALE_SUFFIX)
-            dtype, shape = (found[weight].dtype, found[weight].shape) if weight in found else ("", ())
-            scales = found.get(weight + SCALE_SUFFIX)
-            if (
-                weight == key
-                and dtype == "F8_E4M3"
-                and (scales is None or scales.shape != scale_shape(shape))
-            ):
-                yield f"{key} is FP8, and {key}{SCALE_SUFFIX} is not one scale for each of its blocks"
-            elif weight == key and dtype not in ("F8_E4M3", "BF16", "F16", "F32"):
-                yield f"{key} is {dtype}"
-            elif weight != key and dtype != "F8_E4M3":
-                yield f"{key} has the scales of no FP8 weight"
+        for key, header in sorted(found.items()):
+            if key.endswith(SCALE_SUFFIX):
+                weight = found.get(key.removesuffix(SCALE_SUFFIX))
+                if weight is None or weight.dtype != _FP8:
+                    yield f"{key} has the scales of no FP8 weight"
+            elif header.dtype == _FP8:
+                scales = found.get(key + SCALE_SUFFIX)
+                if scales is None or scales.shape != scale_shape(header.shape):
+                    yield f"{key} is FP8, and {key}{SCALE_SUFFIX} is not one scale for each of its blocks"
+            elif header.dtype not in _FLOATS:
+                yield f"{key} is {header.dtype}"
         head, embedding = (found.get(key) for key in (HEAD, model.root + EMBEDDING))
         if model.tied and head and embedding:
             one, other = (self._array(key) for key in (HEAD, model.root + EMBEDDING))

@@ -32,23 +32,29 @@ class FolderWriter:
         self._left: dict[str, set[str]] = {}
         for key, file in like.headers.shard_of.items():
             self._left.setdefault(file, set()).add(key)
-        self._waiting: dict[str, dict[str, Array]] = {file: {} for file in self._left}
+        self._waiting: dict[str, dict[str, Array]] = {}
+        self._sizes: dict[str, int] = {}
         folder.mkdir(parents=True)
 
     def add(self, key: str, tensor: Array) -> None:
         """Take a tensor of the checkpoint's."""
         file = self._like.headers.shard_of[key]
-        self._waiting[file][key] = tensor
+        self._waiting.setdefault(file, {})[key] = tensor
+        self._sizes[key] = tensor.nbytes
         self._left[file].remove(key)
         if not self._left[file]:
             write_file(self._folder / file, self._waiting.pop(file))
 
     def finish(self) -> None:
-        """Write the index, if there are several files, and copy the others."""
+        """Write what is left, the index, if there are several files, and copy the other files."""
         headers = self._like.headers
+        for file, tensors in self._waiting.items():
+            write_file(self._folder / file, tensors)
         if headers.index is not None or len(headers.shards) > 1:
-            metadata = {"total_size": headers.total_size}
-            index = {"metadata": metadata, "weight_map": dict(sorted(headers.shard_of.items()))}
+            index = {
+                "metadata": {"total_size": sum(self._sizes.values())},
+                "weight_map": {key: headers.shard_of[key] for key in sorted(self._sizes)},
+            }
             text = json.dumps(index, indent=2, ensure_ascii=False) + "\n"
             (self._folder / INDEX_NAME).write_text(text, encoding="utf-8")
         for name in side_files(self._like.folder):
