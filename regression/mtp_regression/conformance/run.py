@@ -41,7 +41,7 @@ def run_checks(
     Raises:
         CannotRunError: It is no adapter, cannot be imported, or no check is called like that.
     """
-    if report_path is None and not {"RANK", "SLURM_STEP_NUM_TASKS"}.isdisjoint(os.environ):
+    if report_path is None and ("RANK" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1):
         report_path = Path("reports/conformance.json")
     with tempfile.TemporaryDirectory(prefix="mtp-report-") as scratch:
         request = Conformance(
