@@ -5,6 +5,7 @@ Loaded by the entry point where the kit is installed. It imports torch when a te
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -44,11 +45,21 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Register the marks; with a bridge, leave the tests that are in the folder alone unless asked for."""
+    """Register the marks; with a bridge, leave the tests that are in the folder alone unless asked for.
+
+    The bridge may be a module of the working folder, which `pytest` has not on its path, other than
+    `python -m pytest`.
+    """
     for mark in MARKS:
         config.addinivalue_line("markers", mark)
-    if config.getoption("mtp_bridge") and config.args_source is not config.ArgsSource.ARGS:
+    if not config.getoption("mtp_bridge"):
+        return
+    if config.args_source is not config.ArgsSource.ARGS:
         config.args = []  # the suite alone
+    folder = str(config.invocation_params.dir)
+    if {folder, ""}.isdisjoint(sys.path):
+        sys.path.insert(0, folder)
+        config.add_cleanup(lambda: sys.path.remove(folder))
 
 
 @pytest.hookimpl(optionalhook=True)

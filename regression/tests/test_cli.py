@@ -84,3 +84,75 @@ def test_checkpoints_of_one_name_are_told_apart() -> None:
     assert list(named(folders)) == ["a/out", "b/out", "y/other"]
     assert list(named(folders[1:])) == ["out", "other"]
     assert list(named([Path("/out"), Path("/a/out")])) == ["out", "a/out"]
+
+
+BRIDGES = """
+from mtp_regression import StateDictBridge
+
+class Right(StateDictBridge):
+    bridge, framework = "right", "numpy"
+    def to_native(self, tensors, checkpoint): return tensors
+    def from_native(self, native): return native
+
+class DeclaresNoCheck(Right):
+    declared = {"packed-tp7::stream": "of another layout"}
+
+class DeclaresWithoutReason(Right):
+    declared = {"packed-tp1::stream": " "}
+
+class NoLoad:
+    bridge = "no-load"
+    def build(self, checkpoint, parallel): ...
+    def parameters(self): ...
+    def save(self, folder): ...
+
+class NoExport(NoLoad):
+    def load(self, checkpoint): ...
+    save = None
+
+class NoName(NoLoad):
+    bridge = None
+    def load(self, checkpoint): ...
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["my_bridg:Right"], "cannot import my_bridg for the ranks: No module named 'my_bridg'"),
+        (["my_bridge:Rihgt"], "my_bridge has no class Rihgt"),
+        (["my_bridge"], "an adapter is named package.module:Class, or is one of "),
+        (["my_bridge:NoLoad"], "my_bridge:NoLoad is no adapter; it has no load"),
+        (["my_bridge:NoExport"], "my_bridge:NoExport is no adapter; it has neither stream nor save"),
+        (["my_bridge:NoName"], "my_bridge:NoName is no adapter; it has no name, bridge"),
+        (["my_bridge:Right", "--only", "paked-*"], "no check is called paked-*; there are per-expert-tp1::"),
+        (["my_bridge:Right", "--only", "paked-*", "--list"], "no check is called paked-*; there are "),
+        (["my_bridge:DeclaresNoCheck"], "no check is called packed-tp7::stream; there are "),
+        (
+            ["my_bridge:DeclaresWithoutReason"],
+            "declared failures: the failure declared of packed-tp1::stream ",
+        ),
+        (["my_bridge:Right", "--declared", "absent.toml"], "declared failures: [Errno 2] No such file"),
+        (["my_bridge:Right", "--declared", "typo.toml"], "declared failures: reasn: no field of a declared"),
+        (["my_bridge:Right", "--declared", "empty.toml"], "declared failures: the failure declared of "),
+        (["my_bridge:Right", "--declared", "nothing.toml"], "no check is called packed-*::steam; there are "),
+    ],
+)
+def test_conformance_that_cannot_run_says_why_in_one_line(
+    arguments: list[str], message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "my_bridge.py").write_text(BRIDGES)
+    for name, (checks, field, reason) in {
+        "typo": ("packed-*::stream", "reasn", "known"),
+        "empty": ("packed-*::stream", "reason", ""),
+        "nothing": ("packed-*::steam", "reason", "known"),
+    }.items():
+        text = f'[[declared]]\nchecks = ["{checks}"]\n{field} = "{reason}"\n'
+        (tmp_path / f"{name}.toml").write_text(text)
+    command = [str(Path(sys.executable).with_name("mtpkit")), "conformance", *arguments]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"mtpkit: {message}")
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    assert not (tmp_path / "reports").exists()

@@ -16,12 +16,14 @@ from rich.console import Console
 from mtp_checkpoint import inspect
 from mtp_fixtures import FAULTS
 from mtp_fixtures.plugin import MakeCheckpoint
-from mtp_regression import CannotRunError, run_checks
+from mtp_regression import CannotRunError, Device, World, run_checks
+from mtp_regression.adapters.find import examine
 from mtp_regression.conformance.subjects import subjects
 from mtp_regression.conformance.suite import Conformance
 
 Run = Callable[..., dict[str, dict[str, Any]]]
 
+YIELDS_TWICE = "in_memory_mistakes:YieldsTwice"
 ROUND = ("packed-tp1::*", "packed-ep2::*")
 
 
@@ -218,3 +220,19 @@ def test_the_report_has_the_ids(run: Run, tmp_path: Path) -> None:
     run("in-memory", "packed-tp1::native")
     [record] = json.loads((tmp_path / "report.json").read_text())["records"]
     assert record["check"] == "packed-tp1::native"
+
+
+def on_one_rank(tmp_path: Path, only: str) -> list[str]:
+    """The layouts that are run, of what a bridge declares of `pp2`, where one rank was started before."""
+    request = Conformance(adapter=YIELDS_TWICE, report_path=tmp_path / "report.json", only=[only])
+    with request.plan(examine(YIELDS_TWICE), World(0, 1, 0, Device.CPU, "env://")) as plan:
+        return [str(case.parallel) for case, _ in plan.cases]
+
+
+def test_ranks_that_are_there_run_the_layouts_of_their_number(tmp_path: Path) -> None:
+    assert on_one_rank(tmp_path, "packed-tp*::stream") == ["tp1"]
+
+
+def test_ranks_that_are_there_may_be_too_few(tmp_path: Path) -> None:
+    with pytest.raises(CannotRunError, match="none of the checks is for 1 ranks"):
+        on_one_rank(tmp_path, "packed-ep2::stream")

@@ -154,7 +154,7 @@ def test_every_session_is_in_the_table() -> None:
     named = {"tests", "roundtrip"}  # which have their own section
     for row in table.splitlines():
         stem = ""
-        for word in re.findall(r"`(?:nox -s )?(-?[a-z_]*(?:-?[\d.]+)?)`", row):
+        for word in re.findall(r"`(?:nox -s )?(-?[a-z_-]*?(?:-?[\d.]+)?)`", row):
             named.add(stem + word if word.startswith("-") else word)  # "-0.5.1" goes on from "tests-0.4.2"
             stem = stem if word.startswith("-") else re.sub(r"-[\d.]+$", "", word)
     assert sessions() <= named

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +28,9 @@ def run_checks(
         bridge: The adapter's class, which the ranks must be able to import, or its name,
             "package.module:Class".
         only: Patterns of ids of checks, such as "packed-*" and "*::stream"; none takes all.
-        report_path: Where the JSON report and the ranks' logs go; None keeps neither.
+        report_path: Where the JSON report and the ranks' logs go; None keeps neither. On ranks that torchrun
+            or Slurm started its folder must be one that all of them see, and None is
+            `reports/conformance.json` in the working folder.
         time_limit: Seconds a case may take; None takes 300.
         console: Where to print; None prints on standard output.
 
@@ -38,6 +41,8 @@ def run_checks(
     Raises:
         CannotRunError: It is no adapter, cannot be imported, or no check is called like that.
     """
+    if report_path is None and ("RANK" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1):
+        report_path = Path("reports/conformance.json")
     with tempfile.TemporaryDirectory(prefix="mtp-report-") as scratch:
         request = Conformance(
             adapter=name_of(bridge),

@@ -40,17 +40,17 @@ class Conformance(Request):
         """Say what to run, in a `with` block at whose end the checkpoints are gone.
 
         Raises:
-            CannotRunError: No check has such an id, or a failure is declared of none.
+            CannotRunError: No check has such an id, or a failure is declared of none, or none of the checks
+                is for as many ranks as there are.
         """
-        everything = [*self.everything(adapter, world)]
-        ids = [case.check(stage) for _, case, stages in everything for stage in stages]
         declared = self.declared(adapter)
-        patterns = [*self.only, *(pattern for entry in declared for pattern in entry.checks)]
-        for pattern in patterns:
-            if not any(fnmatchcase(check, pattern) for check in ids):
-                raise CannotRunError(f"no check is called {pattern}; there are {ids[0]}, {ids[-1]} ...")
+        self.ids(adapter, *(pattern for entry in declared for pattern in entry.checks))
+        everything = [*self.everything(adapter, world)]
         with tempfile.TemporaryDirectory(prefix="mtp-checkpoints-") as name:
-            yield Plan([*self._written(everything, Path(name))], declared, (), self._not_run(adapter))
+            planned = [*self._written(everything, Path(name))]
+            if world is not None and not planned:
+                raise CannotRunError(f"none of the checks is for {world.size} ranks")
+            yield Plan(planned, declared, (), self._not_run(adapter))
 
     def everything(
         self, adapter: Examined, world: World | None = None
@@ -76,14 +76,29 @@ class Conformance(Request):
             The ids; and what the adapter cannot be asked for, with the reason.
 
         Raises:
-            CannotRunError: It is no adapter, or cannot be imported.
+            CannotRunError: It is no adapter, or cannot be imported, or no check is called like that.
         """
         try:
             _, adapter = StartedRanks().warm(self.adapter)
         except (AdapterError, PreloadError) as error:
             raise CannotRunError(str(error)) from None
+        return self.ids(adapter), self._not_run(adapter)
+
+    def ids(self, adapter: Examined, *patterns: str) -> list[str]:
+        """Return the ids of the checks that are asked for, whatever ranks there are.
+
+        Args:
+            adapter: What is known of it.
+            patterns: Others that have to be of a check.
+
+        Raises:
+            CannotRunError: No check is called like one of the patterns.
+        """
         ids = [case.check(stage) for _, case, stages in self.everything(adapter) for stage in stages]
-        return [check for check in ids if self.wants(check)], self._not_run(adapter)
+        for pattern in (*self.only, *patterns):
+            if not any(fnmatchcase(check, pattern) for check in ids):
+                raise CannotRunError(f"no check is called {pattern}; there are {ids[0]}, {ids[-1]} ...")
+        return [check for check in ids if self.wants(check)]
 
     def wants(self, check: str) -> bool:
         """Whether a check is asked for."""

@@ -34,7 +34,7 @@ _preloaded: tuple[str, ...] | None = None
 
 
 class PreloadError(RuntimeError):
-    """A module that every rank needs cannot be imported; the message ends with the traceback."""
+    """A module that every rank needs cannot be imported; the message says why."""
 
 
 def warm(preload: Sequence[str] = ()) -> float:
@@ -77,9 +77,8 @@ def _start(preload: Sequence[str]) -> None:
         if not isinstance(error, OSError | EOFError):
             raise
         lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-        raise PreloadError(
-            f"cannot import {' and '.join(preload)} for the ranks:\n" + "\n".join(lines[-_TAIL_LINES:])
-        ) from None
+        told = "\n".join(["", *lines[-_TAIL_LINES:]] if len(lines) > 1 else lines)
+        raise PreloadError(f"cannot import {' and '.join(preload)} for the ranks: {told}") from None
     if not log.exists():
         _preloaded = None
         raise PreloadError("a new interpreter cannot import mtp_regression; is it installed there?")

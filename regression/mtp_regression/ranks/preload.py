@@ -24,8 +24,10 @@ sys.path[:] = request["path"]
 for module in request["modules"]:
     try:
         importlib.import_module(module)
-    except BaseException:
-        traceback.print_exc()
+    except BaseException as error:
+        # Of a name that is misspelt, frames of the import tell nothing.
+        absent = isinstance(error, ModuleNotFoundError) and f"{module}.".startswith(f"{error.name}.")
+        print(error) if absent else traceback.print_exc()
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(1)

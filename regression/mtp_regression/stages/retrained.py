@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 
+from mtp_checkpoint.layouts.expert_layout import SCALE_SUFFIX
 from mtp_checkpoint.layouts.keys import VISION_PREFIX
 from mtp_regression.comparison.other_checkpoint import Moved, SignFlipped
 from mtp_regression.comparison.tensors import Tensors
@@ -21,7 +22,7 @@ def retrained(loaded: Loaded) -> Outcome:
     """Give every parameter another value, and compare both exports with the checkpoint that has those.
 
     Where the oracle knows the model they are the values of another checkpoint; for other models the sign bit
-    of every matrix's elements is flipped.
+    of every matrix's elements is flipped, of those apart that are called as scales are in a checkpoint.
     """
     loaded.changed()
     if loaded.case.generated is not None and loaded.world.rank == 0:  # one copy on disk at a time
@@ -47,8 +48,8 @@ def _fill(loaded: Loaded, other: Tensors) -> None:
 
 
 def _flip(loaded: Loaded) -> None:
-    for _, parameter in loaded.bridge.parameters():
-        if parameter.ndim < 2:
+    for name, parameter in loaded.bridge.parameters():
+        if parameter.ndim < 2 or name.endswith(SCALE_SUFFIX):
             continue
         if isinstance(parameter, np.ndarray):
             bits = parameter.view(f"i{parameter.itemsize}")  # as a number, a NaN may lose its payload
