@@ -26,7 +26,6 @@ nox.options.default_venv_backend = "uv|virtualenv"
 nox.options.error_on_missing_interpreters = True
 nox.options.reuse_venv = "yes"
 nox.options.sessions = ["tests", "lint"]
-
 # The generator and the patch run on all; Megatron-Bridge needs >=3.12,<3.13.
 OLDEST_PYTHON, PYTHON = nox.project.python_versions(nox.project.load_toml("pyproject.toml"))
 ENVIRONMENTS = runpy.run_path("bridge_patch/mtp_bridge_patch/releases.py")["ENVIRONMENTS"]
@@ -76,8 +75,8 @@ def for_each(releases: Iterable[str]) -> Callable[[Callable[[nox.Session, str], 
 def run_roundtrip(session: nox.Session, release: str) -> None:
     """Run the round trip with a release, into a report of its own unless it is the default release."""
     install_release(session, release)
-    suffix = "" if release == DEFAULT_RELEASE else f"-{release}"
-    session.run("mtpkit", "roundtrip", "--report", f"reports/roundtrip{suffix}.json", *session.posargs)
+    report = f"reports/roundtrip-{release}.json".replace(f"-{DEFAULT_RELEASE}", "")
+    session.run("mtpkit", "roundtrip", "--report", report, *session.posargs)
 
 
 @nox.session(python=PYTHON)
@@ -114,9 +113,10 @@ def tests(session: nox.Session) -> None:
 
 @nox.session(python=OLDEST_PYTHON)
 def light(session: nox.Session) -> None:
-    """Run the tests of generator and patch on the oldest Python, without torch."""
+    """Run the tests of generator, patch and suite on the oldest Python, without torch."""
     install(session, "light")
-    session.run("pytest", "fixtures/tests", "bridge_patch/tests", *session.posargs)
+    tests = "fixtures/tests bridge_patch/tests regression/tests/test_mtp_conformance.py"
+    session.run("pytest", *tests.split(), *session.posargs)
 
 
 @nox.session(python=[OLDEST_PYTHON, PYTHON])

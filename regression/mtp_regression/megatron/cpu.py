@@ -18,7 +18,6 @@ import torch.distributed
 from torch.overrides import TorchFunctionMode
 from torch.utils._device import DeviceContext
 
-
 _gpu_is_there = torch.cuda.is_available
 """What torch itself says, whatever it is made to answer below."""
 
