@@ -29,7 +29,8 @@ from mtp_bridge_patch.script import run_as_main
 from mtp_regression.megatron import te_standin
 from mtp_regression.megatron.cpu import scripts_on_cpu
 from mtp_regression.ranks.devices import Device
-from mtp_regression.ranks.run import RankError, run
+from mtp_regression.ranks.rank import RankError
+from mtp_regression.ranks.run import run
 from mtp_regression.ranks.world import World, leave
 
 LOGS = Path("reports/on_cpu")
@@ -91,6 +92,7 @@ def run_ranks(command: list[str], *, module: bool, ranks: int, time_limit: float
                 world_size=ranks,
                 time_limit=time_limit,
                 log_folder=logs,
+                preload=[_on_rank.__module__],
                 device=Device.CUDA if torch.cuda.is_available() else Device.CPU,
             )
     except RankError as error:

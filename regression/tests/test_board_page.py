@@ -23,7 +23,7 @@ def test_every_environment_is_known_and_pinned() -> None:
     known = sorted(file.stem for file in KNOWN.glob("*.json"))
     requirements = ROOT / "requirements"
     pinned = sorted(file.stem for bridge in BRIDGES for file in requirements.glob(f"{bridge}-*.txt"))
-    assert set(known) <= set(pinned)
+    assert known == pinned
     for name in known:
         assert name.rpartition("-")[0] in adapters.SHIPPED
         pins = (requirements / f"{name}.txt").read_text(encoding="utf-8").splitlines()

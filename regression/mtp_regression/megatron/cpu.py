@@ -19,6 +19,10 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._device import DeviceContext
 
 
+_gpu_is_there = torch.cuda.is_available
+"""What torch itself says, whatever it is made to answer below."""
+
+
 @contextmanager
 def cuda_on_cpu() -> Iterator[None]:
     """Make `torch.cuda` answer as if there were a GPU, and put tensors that ask for one on the CPU.
@@ -55,9 +59,9 @@ def _answering(answers: Mapping[str, object]) -> Iterator[None]:
 def checkpointing_on_cpu() -> Iterator[None]:
     """Answer also what Megatron asks of CUDA while it saves and loads its own checkpoints.
 
-    Like `cuda_on_cpu` it does nothing on a machine with a GPU.
+    Like `cuda_on_cpu`, in which it may be, it does nothing on a machine with a GPU.
     """
-    if torch.cuda.is_available():
+    if _gpu_is_there():
         yield
         return
     from megatron.core.dist_checkpointing.strategies import filesystem_async
@@ -109,7 +113,7 @@ def scripts_on_cpu() -> Iterator[None]:
 
     Beside what `cuda_on_cpu` and `streams_on_cpu` answer: each local rank has a GPU with the memory of this
     machine, none of it taken, whose random states are the CPU's; tensors in files come to the CPU. Like
-    `cuda_on_cpu` it does nothing on a machine with a GPU, and holds for this thread alone.
+    `cuda_on_cpu` it does nothing on a machine with a GPU, and takes tensors to the CPU in this thread alone.
     """
     if torch.cuda.is_available():
         yield
@@ -124,9 +128,8 @@ def scripts_on_cpu() -> Iterator[None]:
         # The readers of a file's tensors: the first that takes a location wins.
         readers = [(0, lambda _storage: None, _to_cpu), *torch.serialization._package_registry]
         stack.enter_context(mock.patch.object(torch.serialization, "_package_registry", readers))
-        stack.enter_context(
-            mock.patch.object(DeviceContext, "__init__", _on_cpu(DeviceContext.__init__))
-        )  # that of `with torch.device("cuda")`, which torch asks last
+        # `with torch.device("cuda")` is asked after `cuda_on_cpu`, whenever it was entered.
+        stack.enter_context(mock.patch.object(DeviceContext, "__init__", _on_cpu(DeviceContext.__init__)))
         yield
 
 
