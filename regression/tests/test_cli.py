@@ -60,7 +60,7 @@ def test_adapter_is_found_in_the_working_folder(command: list[str], tmp_path: Pa
     words = [*script, "roundtrip", "--adapter", "my_bridge:Bridge"]
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert "my_bridge:Bridge is no adapter; it has no build, load, parametersstream, save, " in done.stderr
+    assert "my_bridge:Bridge is no adapter; it has no build, load, parameters" in done.stderr
 
 
 @pytest.mark.parametrize(
