@@ -6,9 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from mtp_regression.commands.app import app
 from mtp_regression.roundtrip.plan import named
 
 SCENARIO = "mtp_regression.scenarios.scenario"
@@ -19,14 +17,21 @@ def mtpkit(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_roundtrip_without_torch_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "torch", None)
-    for module in ("mtp_regression.roundtrip.request", "mtp_regression.roundtrip.run"):
-        monkeypatch.delitem(sys.modules, module, raising=False)
-        monkeypatch.delattr(module, raising=False)
-    result = CliRunner().invoke(app, ["roundtrip"])
-    assert result.exit_code == 2
-    assert "CONTRIBUTING.md" in result.stderr
+@pytest.mark.parametrize("words", [["roundtrip"], ["conformance", "megatron-bridge"]])
+def test_without_torch_it_says_what_to_do(words: list[str], tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("""raise ModuleNotFoundError("No module named 'torch'")""")
+    path = os.pathsep.join([str(tmp_path), *filter(None, [os.environ.get("PYTHONPATH")])])
+    done = subprocess.run(
+        [sys.executable, "-m", "mtp_regression", *words],
+        env=os.environ | {"PYTHONPATH": path},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "ModuleNotFoundError: No module named 'torch'" in done.stderr
+    assert "CONTRIBUTING.md" in done.stderr.splitlines()[-1]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from mtp_regression.adapters import SHIPPED
-from mtp_regression.commands.console import Json, fail, working_folder_importable
+from mtp_regression.commands.console import Json, fail_to_run, working_folder_importable
 
 
 def conformance(
@@ -69,7 +69,7 @@ def conformance(
                 return
             report = round_trips(request, Console(stderr=as_json))
     except CannotRunError as error:
-        fail(str(error))
+        fail_to_run(error)
     if report is None:  # a rank that torchrun or Slurm started, and not the first
         return
     if as_json:

@@ -15,14 +15,12 @@ import typer
 from mtp_bridge_patch.releases import installed_release, public_release
 from mtp_checkpoint.layouts.expert_layout import SCALE_SUFFIX, ExpertLayout
 from mtp_fixtures import PRESETS, CheckpointSpec, Scale, preset
-from mtp_regression.commands.console import Json, fail, read_parallel, refuse
+from mtp_regression.commands.console import ENVIRONMENT, Json, fail, read_parallel, refuse
 from mtp_regression.coverage.number_ranges import with_ranges
 from mtp_regression.ranks.parallel import Parallel
 
 if TYPE_CHECKING:
     from mtp_regression.coverage.judgement import Coverage, RankParameters
-
-_ENVIRONMENT = "install the environment of a bridge, as CONTRIBUTING.md shows"
 
 
 def coverage(
@@ -110,7 +108,7 @@ def coverage(
 def _release(wanted: str | None) -> str:
     release = installed_release()
     if release is None:
-        fail(f"megatron-bridge is not installed; {_ENVIRONMENT}")
+        fail(f"megatron-bridge is not installed; {ENVIRONMENT}")
     if wanted is not None and wanted not in (release, public_release(release)):
         fail(f"megatron-bridge {wanted} is asked for, and {release} is installed")
     return release
@@ -121,7 +119,7 @@ def _ranks(folder: Path, parallel: Parallel, *, patched: bool, time_limit: float
         from mtp_regression.coverage.tasks import parameter_tasks
         from mtp_regression.ranks import run as ranks  # imports torch
     except ModuleNotFoundError as error:
-        fail(f"{error}; {_ENVIRONMENT}")
+        fail(f"{error}; {ENVIRONMENT}")
     try:
         return parameter_tasks(
             folder, parallel, patched=patched, time_limit=time_limit, log_folder=folder.parent / "logs"

@@ -12,7 +12,7 @@ import typer
 from mtp_fixtures import PRESETS, CheckpointSpec, Scale, preset
 from mtp_fixtures.model.scaling import with_decoder_layers
 from mtp_regression.adapters import MEGATRON_BRIDGE, PATCHED_MEGATRON_BRIDGE
-from mtp_regression.commands.console import Json, fail, read_layouts, refuse, working_folder_importable
+from mtp_regression.commands.console import Json, fail_to_run, read_layouts, refuse, working_folder_importable
 from mtp_regression.ranks.devices import Device
 from mtp_regression.stages.case import Stage
 
@@ -81,13 +81,10 @@ def roundtrip(
         refuse(context, ["scale", "layers"], "without --preset")
     generated = _specs(presets or (), scale, layers)
     parallels = [read_layouts(text) for text in parallel or ()]
-    try:
-        from rich.console import Console
+    from rich.console import Console
 
-        from mtp_regression.roundtrip.request import CannotRunError, Request  # these import torch
-        from mtp_regression.roundtrip.run import round_trips
-    except ModuleNotFoundError as error:
-        fail(f"{error}; install the environment of a bridge, as CONTRIBUTING.md shows")
+    from mtp_regression.roundtrip.request import CannotRunError, Request
+    from mtp_regression.roundtrip.run import round_trips
 
     request = Request(
         checkpoints=checkpoints or [],
@@ -105,7 +102,7 @@ def roundtrip(
         with working_folder_importable():
             report = round_trips(request, Console(stderr=as_json))
     except CannotRunError as error:
-        fail(str(error))
+        fail_to_run(error)
     if report is None:  # a rank that torchrun or Slurm started, and not the first
         return
     if as_json:

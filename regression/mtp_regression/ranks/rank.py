@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import traceback as tracebacks
 from collections.abc import Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Literal, NamedTuple, Protocol
 
 Kind = Literal["raised", "died", "timeout"]
@@ -42,7 +44,7 @@ class Raised(NamedTuple):
     Attributes:
         exception: Name of its class, such as "ValueError", or with its module unless that is `builtins`.
         message: Its message; "" if it cannot be converted to text.
-        traceback: Its traceback.
+        traceback: Its traceback, from where the suite has called the bridge.
     """
 
     exception: str
@@ -54,12 +56,25 @@ class Raised(NamedTuple):
         """Describe the exception that is being handled."""
         kind = type(error)
         module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
-        text = tracebacks.format_exc()
+        text = "".join(tracebacks.format_exception(kind, error, _of_the_bridge(error)))
         try:
             message = str(error)
         except Exception:  # raised by the exception's own __str__; the traceback shows it
             message = ""
         return cls(f"{module}{kind.__qualname__}", message, text)
+
+
+def _of_the_bridge(error: BaseException) -> TracebackType | None:
+    """Return the traceback without the suite's own frames at its beginning, unless it has no others."""
+    found = error.__traceback__
+    while found is not None and _SUITE.match(found.tb_frame.f_code.co_filename):
+        found = found.tb_next
+    return found or error.__traceback__
+
+
+_SUITE = re.compile(
+    rf"{re.escape(str(Path(__file__).parents[1]))}/(adapters/using|(ranks|stages|comparison)/\w+)\.py$"
+)
 
 
 class RankError(RuntimeError):
