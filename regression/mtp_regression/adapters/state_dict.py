@@ -23,7 +23,6 @@ class StateDictBridge:
     """
 
     bridge: str
-    engine = "none"
     ranks = "threads"
     grid: ClassVar[Sequence[Parallel]] = (Parallel(),)
     framework: ClassVar[Literal["torch", "numpy"]] = "torch"

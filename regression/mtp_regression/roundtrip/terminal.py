@@ -174,11 +174,12 @@ def show(console: Console, records: Sequence[Record], report: Mapping[str, Any])
     for line in findings(records):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     passed = Counter(all(record.passed for record in cell) for cell in cells(records).values())
-    engines = ", ".join(sorted({record.engine for record in records}))
+    engines = ", ".join(sorted({record.engine for record in records} - {""}))
     closing = [
         (
             f"{passed[True]} of {passed.total()} cells exact in {report['seconds']:.1f} s "
-            f"after an import of {report['import_seconds']:.1f} s; modules from {engines}"
+            f"after an import of {report['import_seconds']:.1f} s"
+            + (f"; modules from {engines}" if engines else "")
         ),
         f"stages: {', '.join(dict.fromkeys(record.stage for record in records))}",
     ]
