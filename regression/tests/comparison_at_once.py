@@ -17,7 +17,11 @@ def compare_at_once(source: Tensors, export: Iterable[tuple[str, RawTensor]]) ->
     """Do as `compare` does."""
     exported: dict[str, RawTensor] = {}
     times = Counter[str]()
+    unlike: set[str] = set()
     for name, tensor in export:
+        if name in source and name in exported:
+            one, other = (compare_tensor(source[name], found) for found in (exported[name], tensor))
+            unlike |= {name} if one != other else set()
         exported[name] = tensor
         times[name] += 1
     repeated = sorted(name for name, count in times.items() if count > 1)
@@ -40,7 +44,10 @@ def compare_at_once(source: Tensors, export: Iterable[tuple[str, RawTensor]]) ->
         else:
             findings.append(Finding(name, Verdict.UNEXPECTED, "the source has no such tensor"))
     return [
-        *(Finding(name, Verdict.UNEXPECTED, f"came {times[name]} times") for name in repeated),
+        *(
+            Finding(name, Verdict.UNEXPECTED, f"came {times[name]} times{', not alike' * (name in unlike)}")
+            for name in repeated
+        ),
         *sorted(findings, key=lambda finding: finding.tensor),
     ]
 

@@ -165,13 +165,14 @@ def test_name_that_comes_twice_is_found() -> None:
         {"a": bf16(2, start=5), "b": bf16(2)}, [("a", bf16(2)), ("b", bf16(2)), ("a", bf16(2, start=5))]
     )
     assert [(finding.tensor, finding.verdict, finding.detail) for finding in found] == [
-        ("a", Verdict.UNEXPECTED, "came 2 times")
+        ("a", Verdict.UNEXPECTED, "came 2 times, not alike")
     ]
 
 
 def test_of_a_name_that_comes_twice_the_last_tensor_counts() -> None:
     found = compare({"a": bf16(2)}, [("a", bf16(2)), ("a", bf16(2, start=5))])
     assert [finding.verdict for finding in found] == [Verdict.UNEXPECTED, Verdict.WRONG]
+    assert found[0].detail == "came 2 times, not alike"
 
 
 @given(st.lists(st.sampled_from(Verdict)))

@@ -18,8 +18,12 @@ from mtp_fixtures import FAULTS
 from mtp_fixtures.plugin import MakeCheckpoint
 from mtp_regression import CannotRunError, Device, World, run_checks
 from mtp_regression.adapters.find import examine
+from mtp_regression.comparison.tensors import read_folder
 from mtp_regression.conformance.subjects import subjects
 from mtp_regression.conformance.suite import Conformance
+from mtp_regression.oracle.parameters import native_parameters
+from mtp_regression.oracle.source import AbsentError
+from mtp_regression.ranks.parallel import Coordinates, Parallel
 
 Run = Callable[..., dict[str, dict[str, Any]]]
 
@@ -236,3 +240,23 @@ def test_ranks_that_are_there_run_the_layouts_of_their_number(tmp_path: Path) ->
 def test_ranks_that_are_there_may_be_too_few(tmp_path: Path) -> None:
     with pytest.raises(CannotRunError, match="none of the checks is for 1 ranks"):
         on_one_rank(tmp_path, "packed-ep2::stream")
+
+
+def test_a_folder_that_cannot_be_read_is_the_verdict_of_what_was_saved(run: Run) -> None:
+    record = run("LosesAShard", "packed-tp1::saved")["packed-tp1::saved"]
+    assert (record["verdict"], record["crash"]) == ("wrong", None)
+    [found] = record["tensors"]
+    assert "No such file or directory, and the index puts" in found["detail"]
+
+
+def test_half_a_pair_of_packed_experts_leaves_the_other_half_sound(make_checkpoint: MakeCheckpoint) -> None:
+    folder = make_checkpoint(fault="half-packed")
+    config = json.loads((folder / "config.json").read_text())
+    recipes = native_parameters(read_folder(folder), config, Parallel(), Coordinates())
+    experts = {name: recipe for name, recipe in recipes.items() if name.startswith("0/mtp.layers.0.mlp.exp")}
+    for name, recipe in experts.items():
+        if "linear_fc1" in name:
+            assert recipe().shape
+        else:
+            with pytest.raises(AbsentError, match=r"has no mtp.layers.0.mlp.experts.down_proj$"):
+                recipe()

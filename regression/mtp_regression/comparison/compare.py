@@ -38,12 +38,15 @@ def compare(source: Tensors, export: Iterable[tuple[str, RawTensor]]) -> list[Fi
     """
     times = Counter[str]()
     named: dict[str, _Result] = {}
+    unlike: set[str] = set()
     extra: dict[str, _Experts] = {}
     holders = _holders(source)
     for name, tensor in export:
         times[name] += 1
         if name in source:
-            named[name] = compare_tensor(source[name], tensor)
+            result = compare_tensor(source[name], tensor)
+            unlike |= {name} if named.get(name, result) != result else set()
+            named[name] = result
         else:
             extra[name] = _compare_experts(name, tensor, holders, exported=named)
     lost = {name: [part for part, _ in _split(name, source[name])] for name in source.keys() - named.keys()}
@@ -60,7 +63,10 @@ def compare(source: Tensors, export: Iterable[tuple[str, RawTensor]]) -> list[Fi
             findings.append(Finding(name, Verdict.UNEXPECTED, "the source has no such tensor"))
     repeated = sorted(name for name, count in times.items() if count > 1)
     return [
-        *(Finding(name, Verdict.UNEXPECTED, f"came {times[name]} times") for name in repeated),
+        *(
+            Finding(name, Verdict.UNEXPECTED, f"came {times[name]} times{', not alike' * (name in unlike)}")
+            for name in repeated
+        ),
         *sorted(findings, key=lambda finding: finding.tensor),
     ]
 

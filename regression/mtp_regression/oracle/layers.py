@@ -169,6 +169,6 @@ def _routed_expert(layer: Place, number: int, sharded: ShardedSource) -> tuple[R
     """Return the recipes of `linear_fc1` and of `linear_fc2`."""
     source, share = sharded.source, sharded.share
     return (
-        sharded.cut(lambda: source.expert(layer, number)[:2]),
-        lambda: share.row_parallel(source.expert(layer, number)[2]),
+        sharded.cut(lambda: source.gate_and_up(layer, number)),
+        lambda: share.row_parallel(source.down(layer, number)),
     )

@@ -72,26 +72,32 @@ class Source:
         """
         return (self._array(key).astype(np.float32) - np.float32(1)).astype(BF16)
 
-    def expert(self, layer: Place, number: int) -> tuple[Array, Array, Array]:
-        """Return one routed expert, from any expert layout.
+    def gate_and_up(self, layer: Place, number: int) -> list[Array]:
+        """Return the rows that a routed expert begins with, from any expert layout.
 
         Args:
             layer: Root and number of the layer in the checkpoint.
             number: The expert's number in the whole layer.
 
         Returns:
-            Gate [I, H], up [I, H] and down [H, I], in BF16.
+            Gate [I, H] and up [I, H], in BF16.
 
         Raises:
-            AbsentError: The checkpoint does not have the expert.
+            AbsentError: The checkpoint does not have them.
         """
-        gate_up, every_down = (layer._replace(projection=name).key for name in ("gate_up", "down"))
-        if gate_up in self._tensors:
-            gate, up = np.split(self.weight(gate_up, number), 2)
-            return gate, up, self.weight(every_down, number)
+        if self._packed(layer):
+            return np.split(self.weight(layer._replace(projection="gate_up").key, number), 2)
         single = layer._replace(expert=number)
-        gate, up, down = (self.weight(single._replace(projection=name).key) for name in PROJECTIONS)
-        return gate, up, down
+        return [self.weight(single._replace(projection=name).key) for name in PROJECTIONS[:2]]
+
+    def down(self, layer: Place, number: int) -> Array:
+        """Return what a routed expert ends with, [H, I], likewise."""
+        if self._packed(layer):
+            return self.weight(layer._replace(projection="down").key, number)
+        return self.weight(layer._replace(expert=number, projection="down").key)
+
+    def _packed(self, layer: Place) -> bool:
+        return any(layer._replace(projection=name).key in self._tensors for name in ("gate_up", "down"))
 
     def _array(self, key: str, expert: int | None = None) -> Array:
         if key not in self._tensors:

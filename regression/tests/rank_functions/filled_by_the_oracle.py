@@ -69,12 +69,11 @@ class Mistaken(Grouped):
         super().load(checkpoint)
 
 
-_expert, _ends_of_mtp = Source.expert, parameters._mtp_inputs_and_norm
+_gate_and_up, _ends_of_mtp = Source.gate_and_up, parameters._mtp_inputs_and_norm
 
 
-def _up_before_gate(source: Source, *which: Any) -> tuple[Array, Array, Array]:
-    gate, up, down = _expert(source, *which)
-    return up, gate, down
+def _up_before_gate(source: Source, *which: Any) -> list[Array]:
+    return _gate_and_up(source, *which)[::-1]
 
 
 def _in_mtp(suffix: str, change: Callable[[Recipe], Recipe | None]) -> Callable[..., Recipes]:
@@ -113,7 +112,7 @@ EXCHANGED = {
     "MtpNorms": ("pre_fc_norm_embedding", "pre_fc_norm_hidden"),
 }
 MISTAKEN: dict[str, tuple[tuple[Any, str], Any]] = {
-    "PackedGateAsUp": ((Source, "expert"), _up_before_gate),
+    "PackedGateAsUp": ((Source, "gate_and_up"), _up_before_gate),
     "GateAsQuery": ((layers, "split_output_gate"), lambda *query: split_output_gate(*query)[::-1]),
     "GroupsApart": ((layers, "interleave_groups"), lambda _groups, *parts: np.concatenate(parts)),
     "VisionHeadsApart": ((vision, "interleave_groups"), lambda _heads, *parts: np.concatenate(parts)),

@@ -129,3 +129,14 @@ class OneRankHangs(InMemoryBridge):
         if self.world.rank == 1:
             threading.Event().wait()
         super().load(checkpoint)
+
+
+class LosesAShard(InMemoryBridge):
+    """Ends its save well, and leaves a file out that the index names."""
+
+    bridge = "loses-a-shard"
+
+    def save(self, folder: Path) -> None:
+        super().save(folder)
+        if self.world.rank == 0:
+            next(folder.glob("*-of-*.safetensors")).unlink()
