@@ -190,6 +190,7 @@ def test_where_there_is_a_gpu_nothing_is_replaced(
     (tmp_path / "script.py").write_text(
         "import sys, torch; print(torch.cuda.set_device, 'transformer_engine' in sys.modules)"
     )
+    monkeypatch.delitem(sys.modules, "transformer_engine", raising=False)  # of another test
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(sys, "argv", ["on_cpu", str(tmp_path / "script.py")])
     monkeypatch.setattr(sys, "path", [*sys.path])
@@ -205,5 +206,5 @@ def test_mtp_experts_of_a_script_that_converts(tmp_path: Path, qwen36_checkpoint
     words = ("-m", "mtp_regression.on_cpu", "--ranks", "2", "convert.py", str(qwen36_checkpoint))
     done = python(tmp_path, *words)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "124 of 124 gloo"
+    assert "124 of 124 gloo" in done.stdout.splitlines()
     assert (tmp_path / "saved" / "config.json").exists()
