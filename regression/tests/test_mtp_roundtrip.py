@@ -21,7 +21,7 @@ pytestmark = pytest.mark.megatron
 
 Job = Callable[..., tuple[int, dict[str, Any]]]
 
-LAYOUTS = ("tp1", "tp2 ep2", "pp2 vpp2", "ep8")
+LAYOUTS = ("tp2 ep2", "pp2 vpp2")
 
 
 @pytest.fixture(scope="module")
