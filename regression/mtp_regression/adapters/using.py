@@ -109,9 +109,7 @@ class Used:
                     return
                 yield item
         finally:
-            if close := getattr(
-                items, "close", None
-            ):  # what the interpreter does with a generator that is left
+            if close := getattr(items, "close", None):  # as the interpreter does with what is left
                 with self._running():
                     close()
 

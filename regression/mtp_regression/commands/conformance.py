@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -10,7 +9,8 @@ from typing import Annotated
 import typer
 
 from mtp_regression.adapters import SHIPPED
-from mtp_regression.commands.console import Json, fail_to_run, working_folder_importable
+from mtp_regression.commands.console import Json
+from mtp_regression.commands.running import Keep, may_not_run, run
 
 
 def conformance(
@@ -35,20 +35,14 @@ def conformance(
     report_path: Annotated[Path, typer.Option("--report", help="Where the JSON report goes.")] = Path(
         "reports/conformance.json"
     ),
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Keep what the bridge saves, in kept/ beside the report.")
-    ] = False,
+    keep: Keep = False,
     as_json: Json = False,
 ) -> None:
     """Run the whole suite on a bridge of yours: every layout, scenario and fault that it can be asked for.
 
     Exits with 0 if every check passed or failed as declared, with 1 if not, and with 2 if it could not run.
     """
-    from rich.console import Console
-
     from mtp_regression.conformance.suite import Conformance
-    from mtp_regression.roundtrip.request import CannotRunError
-    from mtp_regression.roundtrip.run import round_trips
 
     request = Conformance(
         adapter=bridge,
@@ -58,20 +52,10 @@ def conformance(
         keep=keep,
         declared_path=declared,
     )
-    try:
-        with working_folder_importable():
-            if listed:
-                checks, lacking = request.listed()
-                print(*checks, sep="\n")
-                print(
-                    *(f"not run: {what}: {why}" for what, why in lacking.items()), sep="\n", file=sys.stderr
-                )
-                return
-            report = round_trips(request, Console(stderr=as_json))
-    except CannotRunError as error:
-        fail_to_run(error)
-    if report is None:  # a rank that torchrun or Slurm started, and not the first
+    if not listed:
+        run(request, as_json=as_json)
         return
-    if as_json:
-        print(json.dumps(report))
-    raise typer.Exit(0 if report["passed"] else 1)
+    with may_not_run():
+        checks, lacking = request.listed()
+    print(*checks, sep="\n")
+    print(*(f"not run: {what}: {why}" for what, why in lacking.items()), sep="\n", file=sys.stderr)

@@ -5,7 +5,6 @@ rich is imported where it is used: it takes longer than making a tiny checkpoint
 
 from __future__ import annotations
 
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -33,14 +32,6 @@ def fail(message: str) -> NoReturn:
     console = Console(stderr=True)
     console.print(f"mtpkit: {message}", style="bold red", highlight=False, soft_wrap=True, markup=False)
     raise typer.Exit(2) from None
-
-
-def fail_to_run(error: Exception) -> NoReturn:
-    """Do the same for a run that could not take place; say what to do where packages are missing."""
-    absent = re.search(
-        r"ModuleNotFoundError: No module named '(torch|megatron|transformers)\b.*$", str(error)
-    )
-    fail(f"{error}\n{ENVIRONMENT}" if absent else str(error))
 
 
 def read_parallel(text: str, option: str = "--parallel") -> Parallel:

@@ -80,7 +80,7 @@ def scenarios(as_json: Json = False) -> None:
             "what": subject.about,
             "layouts": [str(layout) for layout in subject.layouts],
             "stages": [str(stage) for stage in subject.stages],
-            "use": subject.use.word,
+            "use": subject.use,
         }
         for subject in subjects()
         if not subject.broken

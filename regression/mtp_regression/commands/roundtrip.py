@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +11,8 @@ import typer
 from mtp_fixtures import PRESETS, CheckpointSpec, Scale, preset
 from mtp_fixtures.model.scaling import with_decoder_layers
 from mtp_regression.adapters import MEGATRON_BRIDGE, PATCHED_MEGATRON_BRIDGE
-from mtp_regression.commands.console import Json, fail_to_run, read_layouts, refuse, working_folder_importable
+from mtp_regression.commands.console import Json, read_layouts, refuse
+from mtp_regression.commands.running import Keep, run
 from mtp_regression.ranks.devices import Device
 from mtp_regression.stages.case import Stage
 
@@ -63,9 +63,7 @@ def roundtrip(
     compare: Annotated[
         Path | None, typer.Option(help="An earlier report, such as a CPU's: its verdicts must be the same.")
     ] = None,
-    keep: Annotated[
-        bool, typer.Option("--keep", help="Keep what the bridge saves, in kept/ beside the report.")
-    ] = False,
+    keep: Keep = False,
     as_json: Json = False,
 ) -> None:
     """Take checkpoints through a bridge and back, and compare every byte.
@@ -81,10 +79,7 @@ def roundtrip(
         refuse(context, ["scale", "layers"], "without --preset")
     generated = _specs(presets or (), scale, layers)
     parallels = [read_layouts(text) for text in parallel or ()]
-    from rich.console import Console
-
-    from mtp_regression.roundtrip.request import CannotRunError, Request
-    from mtp_regression.roundtrip.run import round_trips
+    from mtp_regression.roundtrip.request import Request
 
     request = Request(
         checkpoints=checkpoints or [],
@@ -98,16 +93,7 @@ def roundtrip(
         compare_path=compare,
         keep=keep,
     )
-    try:
-        with working_folder_importable():
-            report = round_trips(request, Console(stderr=as_json))
-    except CannotRunError as error:
-        fail_to_run(error)
-    if report is None:  # a rank that torchrun or Slurm started, and not the first
-        return
-    if as_json:
-        print(json.dumps(report))
-    raise typer.Exit(0 if report["passed"] else 1)
+    run(request, as_json=as_json)
 
 
 def _specs(names: Iterable[str], scale: Scale, layers: int | None) -> dict[str, CheckpointSpec]:

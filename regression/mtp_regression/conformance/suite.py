@@ -57,7 +57,7 @@ class Conformance(Request):
     ) -> Iterator[tuple[Subject, Case, list[Stage]]]:
         """Yield all that the bridge can be checked with; the cases' checkpoints are not written yet."""
         for subject in subjects():
-            name = self.adapter if subject.use is Use.PLAIN else adapter.uses.get(subject.use.word, "")
+            name = self.adapter if subject.use is Use.PLAIN else adapter.uses.get(subject.use, "")
             for layout in self._layouts(subject, adapter) if name else ():
                 if world is None or layout.ranks == world.size:
                     case = Case(name, _UNWRITTEN, layout, subject.name, wrong=["?"] if subject.broken else ())
@@ -130,7 +130,7 @@ class Conformance(Request):
     def _not_run(self, adapter: Examined) -> dict[str, str]:
         """Return what the adapter does without, so that a report shows it."""
         stages = {stage: f"no {role}" for stage, role in NEEDS.items() if role in adapter.lacks}
-        scenarios = Counter(subject.use for subject in subjects() if subject.use.word not in adapter.uses)
+        scenarios = Counter(subject.use for subject in subjects() if subject.use not in adapter.uses)
         del scenarios[Use.PLAIN]
-        uses = {f"{count} scenarios": f"no use {use.word}" for use, count in scenarios.items()}
+        uses = {f"{count} scenarios": f"no use {use}" for use, count in scenarios.items()}
         return stages | uses

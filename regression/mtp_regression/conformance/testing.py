@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from filelock import FileLock
@@ -113,15 +113,16 @@ class _Suite:
         report = folder / f"{case}.json"
         with FileLock(f"{report}.lock"):
             if not report.exists():
-                _run(self.request(together, folder / case / "report.json"), report)
+                told = _quietly(self.request(together, folder / case / "report.json"))
+                report.write_text(json.dumps(told), encoding="utf-8")
         return [Record.of(fields) for fields in json.loads(report.read_text(encoding="utf-8"))["records"]]
 
 
-def _run(request: Request, report_path: Path) -> None:
+def _quietly(request: Request) -> dict[str, Any]:
     report = round_trips(request, Console(file=io.StringIO(), width=110))
     if report is None:
         pytest.fail("under torchrun or Slurm, pytest cannot run it: use run_checks")
-    report_path.write_text(json.dumps(report), encoding="utf-8")
+    return report
 
 
 def _folder(request: pytest.FixtureRequest) -> Path:
@@ -182,9 +183,7 @@ def taker(request: pytest.FixtureRequest, folder: Path) -> Callable[..., RoundTr
             time_limit=time_limit,
             report_path=folder / "roundtrip.json",
         )
-        report = round_trips(asked, Console(file=io.StringIO(), width=110))
-        assert report is not None, "under torchrun or Slurm, pytest cannot run it"
-        records = [Record.of(fields) for fields in report["records"]]
+        records = [Record.of(fields) for fields in _quietly(asked)["records"]]
         _show(request, records)
         return RoundTrip(records)
 

@@ -172,10 +172,11 @@ def sort_findings(
     stale: list[tuple[str, str]] = []
     for entry in declared:
         named = entry.tensors(source)
-        if entry.when:
-            hit = [n for n, found in enumerate(findings) if found.tensor in named and entry.covers(found)]
-        else:
-            hit = [n for n, found in enumerate(findings) if entry.covers(found)]
+        hit = [
+            n
+            for n, found in enumerate(findings)
+            if entry.covers(found) and (not entry.when or found.tensor in named)
+        ]
         covered |= {*hit}
         if entry.strict:
             stale += _not_met(entry, named, {findings[n].tensor for n in hit})

@@ -11,13 +11,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from mtp_regression.comparison.generated import tensors_of
 from mtp_regression.comparison.verdicts import Finding, Verdict, worst
 from mtp_regression.megatron.environment import kit_release
 from mtp_regression.ranks.devices import Device
 from mtp_regression.roundtrip.declared import DeclaredException, sort_findings
 from mtp_regression.roundtrip.evidence import Crash, Evidence
 from mtp_regression.stages.case import CHECKS, About, Case, Outcome, Stage
+from mtp_regression.stages.loaded import tensors_of_case
 
 SCHEMA = 3
 """Version of the report, as `docs/report.md` describes it."""
@@ -75,7 +75,7 @@ def judge(case: Case, evidence: Evidence, declared: Sequence[DeclaredException])
         declared: All failures that are declared of the bridge, whether they apply or not.
     """
     about = evidence.about or About(case.adapter, "?", "?")
-    source = {} if case.wrong else tensors_of(case.checkpoint, case.generated)
+    source = tensors_of_case(case)
     loaded = evidence.outcomes.get(Stage.LOAD)
     common: dict[str, Any] = {
         "bridge": f"{about.bridge} {about.release}".strip(),

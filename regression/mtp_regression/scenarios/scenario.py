@@ -11,12 +11,17 @@ from typing import Any
 from mtp_bridge_patch.releases import is_at_least
 from mtp_fixtures import CheckpointSpec, preset, write_revision
 from mtp_fixtures.faults.write import write_faulty
+from mtp_regression.adapters import (
+    MEGATRON_BRIDGE,
+    PATCHED_MEGATRON_BRIDGE,
+    USES_OF_MEGATRON_BRIDGE,
+    patched_uses,
+)
 from mtp_regression.comparison.verdicts import Verdict
 from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.ranks.resharding import Resharding
 from mtp_regression.stages.case import Stage
 
-_ADAPTERS = "mtp_regression.adapters."
 _TP2_EP2 = Parallel(tp=2, ep=2)
 
 
@@ -35,25 +40,21 @@ class Use(StrEnum):
         PINNED: Loaded as a commit of a repository, by the names of both.
     """
 
-    PLAIN = "MegatronBridge"
-    SEQUENTIAL = "SequentialExperts"
-    CONFIG_ONLY = "ConfigOnly"
-    PADDED = "PaddedVocabulary"
-    OWN_FOLDERS = "OwnFolders"
-    WITHOUT_MTP = "WithoutMtp"
-    REPEATED = "RepeatedMtp"
-    ADDED_MTP = "AddedMtp"
-    PINNED = "PinnedRevision"
-
-    @property
-    def word(self) -> str:
-        """What an adapter's `uses` calls it, such as "config-only"."""
-        return self.name.lower().replace("_", "-")
+    PLAIN = "plain"
+    SEQUENTIAL = "sequential"
+    CONFIG_ONLY = "config-only"
+    PADDED = "padded"
+    OWN_FOLDERS = "own-folders"
+    WITHOUT_MTP = "without-mtp"
+    REPEATED = "repeated"
+    ADDED_MTP = "added-mtp"
+    PINNED = "pinned"
 
     def adapter(self, *, patched: bool) -> str:
-        """Name the adapter; see `adapters.find.find`."""
-        module = "megatron_bridge" if self is Use.PLAIN else "variants"
-        return f"{_ADAPTERS}{module}:{'Patched' if patched else ''}{self}"
+        """Name Megatron-Bridge's adapter; see `adapters.find.find`."""
+        if self is Use.PLAIN:
+            return PATCHED_MEGATRON_BRIDGE if patched else MEGATRON_BRIDGE
+        return (patched_uses() if patched else USES_OF_MEGATRON_BRIDGE)[self]
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class Loaded:
         self.bridge = self._adapter()
         self.parallel = self._first_parallel
         self.without_mtp = bool(getattr(self.bridge, "without_mtp", False))
-        self.stored: Tensors = {} if case.wrong else tensors_of(case.checkpoint, case.generated)
+        self.stored = tensors_of_case(case)
         self.source = self.carried(self.stored)
         self.config: dict[str, Any] = json.loads((case.checkpoint / CONFIG_NAME).read_text(encoding="utf-8"))
         if self.without_mtp:
@@ -129,6 +129,11 @@ class Loaded:
     def barrier(self) -> None:
         """Wait for all ranks."""
         self.world.barrier()
+
+
+def tensors_of_case(case: Case) -> Tensors:
+    """Give the tensors of a case's checkpoint; none of one that is to be refused: it is only loaded."""
+    return {} if case.wrong else tensors_of(case.checkpoint, case.generated)
 
 
 def digest(tensor: RawTensor) -> bytes:

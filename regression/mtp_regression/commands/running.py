@@ -1,0 +1,51 @@
+"""What the commands that run a bridge have in common: an option, and how they end."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mtp_regression.commands.console import ENVIRONMENT, fail, working_folder_importable
+
+if TYPE_CHECKING:
+    from mtp_regression.roundtrip.request import Request
+
+Keep = Annotated[bool, typer.Option("--keep", help="Keep what the bridge saves, in kept/ beside the report.")]
+
+
+@contextmanager
+def may_not_run() -> Iterator[None]:
+    """Find adapters in the working folder too; end with exit code 2 and why, if a run cannot take place.
+
+    Where packages of a bridge are missing it says what to do.
+    """
+    from mtp_regression.roundtrip.request import CannotRunError
+
+    try:
+        with working_folder_importable():
+            yield
+    except CannotRunError as error:
+        absent = re.search(
+            r"ModuleNotFoundError: No module named '(torch|megatron|transformers)\b.*$", str(error)
+        )
+        fail(f"{error}\n{ENVIRONMENT}" if absent else str(error))
+
+
+def run(request: Request, *, as_json: bool) -> None:
+    """Run what a command is asked for, print what became of it; exit with 0 if all passed, else with 1."""
+    from rich.console import Console
+
+    from mtp_regression.roundtrip.run import round_trips
+
+    with may_not_run():
+        report = round_trips(request, Console(stderr=as_json))
+    if report is None:  # a rank that torchrun or Slurm started, and not the first
+        return
+    if as_json:
+        print(json.dumps(report))
+    raise typer.Exit(0 if report["passed"] else 1)
