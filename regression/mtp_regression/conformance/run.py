@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from mtp_regression.conformance.suite import Conformance
+from mtp_regression.ranks.world import is_rank
 from mtp_regression.roundtrip.run import round_trips
 
 
@@ -41,7 +41,7 @@ def run_checks(
     Raises:
         CannotRunError: It is no adapter, cannot be imported, or no check is called like that.
     """
-    if report_path is None and ("RANK" in os.environ or int(os.environ.get("SLURM_STEP_NUM_TASKS", 1)) > 1):
+    if report_path is None and is_rank():
         report_path = Path("reports/conformance.json")
     with tempfile.TemporaryDirectory(prefix="mtp-report-") as scratch:
         request = Conformance(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback as tracebacks
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Protocol
@@ -101,3 +101,35 @@ class RankError(RuntimeError):
         self.kind = kind
         self.exception, self.message, self.traceback = raised
         self.logs = tuple(logs)
+
+    @classmethod
+    def timed_out(
+        cls,
+        stacks: Mapping[int, str],
+        waits: Callable[[str], bool],
+        size: int,
+        seconds: float,
+        logs: Sequence[Path],
+    ) -> RankError:
+        """Say which ranks still ran, those first that did not wait for another.
+
+        Args:
+            stacks: Of each rank that still ran.
+            waits: Whether a rank with such a stack waits for others.
+            size: Number of ranks.
+            seconds: The time limit.
+            logs: See the class.
+        """
+        suspects = [rank for rank, stack in stacks.items() if not waits(stack)]
+        shown = suspects + [rank for rank in stacks if rank not in suspects]
+        headline = f"{_named(list(stacks))} of {size} still ran after {seconds:g} s; "
+        if suspects:
+            headline += f"{_named(suspects)} did not wait for another rank"
+        else:
+            headline += "each waited for another rank"
+        text = "\n\n".join(f"rank {rank}:\n{stacks[rank].strip() or '(gave no stack)'}" for rank in shown)
+        return cls(headline, shown[0], "timeout", Raised("", headline, text), logs)
+
+
+def _named(ranks: Sequence[int]) -> str:
+    return f"rank{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}"

@@ -187,19 +187,7 @@ def _timed_out(pids: dict[int, int | None], job: Job) -> RankError:
     for rank, stack in stacks.items():
         with job.logs[rank].open("a") as log:
             log.write(f"\nstack at the time limit:\n{stack}")
-    suspects = [rank for rank, stack in stacks.items() if not _waits(stack)]
-    shown = suspects + [rank for rank in stacks if rank not in suspects]
-    headline = f"{_named(list(pids))} of {job.size} still ran after {job.time_limit:g} s; "
-    if suspects:
-        headline += f"{_named(suspects)} did not wait for another rank"
-    else:
-        headline += "each waited for another rank"
-    text = "\n\n".join(f"rank {rank}:\n{stacks[rank].strip() or '(gave no stack)'}" for rank in shown)
-    return RankError(headline, shown[0], "timeout", Raised("", headline, text), job.logs)
-
-
-def _named(ranks: Sequence[int]) -> str:
-    return f"rank{'s' if len(ranks) > 1 else ''} {', '.join(map(str, ranks))}"
+    return RankError.timed_out(stacks, _waits, job.size, job.time_limit, job.logs)
 
 
 def _waits(stack: str) -> bool:

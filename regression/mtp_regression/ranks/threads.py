@@ -96,24 +96,15 @@ def run_threads(function: Callable[..., Any], *args: Any, size: int, time_limit:
     if errors:
         number, raised = errors[0]
         raise RankError(f"rank {number} of {size} raised", number, "raised", raised, ())
-    running = [number for number, thread in enumerate(threads) if thread.is_alive()]
-    if running:
-        raise _timed_out(running, threads, time_limit)
-    return results
-
-
-def _timed_out(running: list[int], threads: list[threading.Thread], time_limit: float) -> RankError:
     frames = sys._current_frames()
     stacks = {
-        number: "".join(traceback.format_stack(frames[threads[number].ident or 0])) for number in running
+        number: "".join(traceback.format_stack(frames[thread.ident or 0]))
+        for number, thread in enumerate(threads)
+        if thread.is_alive()
     }
-    suspects = [number for number in running if not _WAITS.search(stacks[number])]
-    shown = suspects + [number for number in running if number not in suspects]
-    names = ", ".join(map(str, running))
-    headline = f"rank{'s' if len(running) > 1 else ''} {names} of {len(threads)} still ran"
-    headline += f" after {time_limit:g} s"
-    text = "\n\n".join(f"rank {number}:\n{stacks[number].strip()}" for number in shown)
-    return RankError(headline, shown[0], "timeout", Raised("", headline, text), ())
+    if stacks:
+        raise RankError.timed_out(stacks, lambda stack: bool(_WAITS.search(stack)), size, time_limit, ())
+    return results
 
 
 _WAITS = re.compile(rf'File "{re.escape(__file__)}", line \d+, in (gather|barrier)$', re.MULTILINE)

@@ -77,6 +77,11 @@ class World:
         return int(torch.cuda.max_memory_allocated())
 
 
+def is_rank(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether torchrun, or srun with several tasks, started this process as a rank; see `external_world`."""
+    return "RANK" in environ or int(environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
+
+
 def external_world(device: Device = Device.CPU, environ: Mapping[str, str] = os.environ) -> World | None:
     """Finds out whether torchrun, or srun with several tasks, started this process as a rank.
 
@@ -103,7 +108,7 @@ def external_world(device: Device = Device.CPU, environ: Mapping[str, str] = os.
             )
         rank, size, local_rank = (int(environ[name]) for name in _TORCHRUN[:3])
         return World(rank, size, local_rank, device, "env://")
-    if int(environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
+    if is_rank(environ):
         rank, size, local_rank = (
             int(environ[name]) for name in ("SLURM_PROCID", "SLURM_STEP_NUM_TASKS", "SLURM_LOCALID")
         )
