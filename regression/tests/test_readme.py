@@ -84,6 +84,12 @@ def test_round_trip_under_torchrun(tmp_path: Path) -> None:
     assert '"passed": true' in (tmp_path / "reports" / "roundtrip.json").read_text()
 
 
+def test_torchrun_takes_a_free_port() -> None:
+    lines = [line for page in PAGES.values() for line in page.splitlines() if "torchrun --" in line]
+    assert len(lines) >= 4
+    assert all("torchrun --standalone " in line for line in lines), lines
+
+
 def test_patch_of_a_script(tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text("import sys; print(sys.argv)")
     lines = [words for words in (*commands("python"), *commands("torchrun")) if "script.py" in words]
