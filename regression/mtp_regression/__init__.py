@@ -27,9 +27,9 @@ if TYPE_CHECKING:  # the list of public names; `attach` reads it
     from mtp_regression.ranks.rank import RankError as RankError
     from mtp_regression.ranks.run import run as run
     from mtp_regression.ranks.world import World as World
+    from mtp_regression.reporting.record import Crash as Crash
+    from mtp_regression.reporting.record import Record as Record
     from mtp_regression.roundtrip.declared import DeclaredException as DeclaredException
-    from mtp_regression.roundtrip.evidence import Crash as Crash
-    from mtp_regression.roundtrip.judge import Record as Record
     from mtp_regression.roundtrip.request import CannotRunError as CannotRunError
     from mtp_regression.roundtrip.request import Request as Request
     from mtp_regression.roundtrip.run import round_trips as round_trips

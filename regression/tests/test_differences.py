@@ -9,8 +9,9 @@ import pytest
 
 from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.ranks.devices import Device
-from mtp_regression.roundtrip.differences import compare_reports, read_report
-from mtp_regression.roundtrip.judge import Record, report_of
+from mtp_regression.reporting.differences import compare_reports
+from mtp_regression.reporting.document import read_report, report_of
+from mtp_regression.reporting.record import Record
 from mtp_regression.stages.case import Stage
 
 from .test_terminal import EXACT
@@ -63,8 +64,8 @@ def test_any_other_verdict_is_a_difference(earlier: Path, change: dict[str, Any]
         ("", "is no report of a round trip"),
         ("[]", "is no report of a round trip"),
         ("{}", "is no report of a round trip"),
-        ('{"schema": 9, "records": []}', "is a report of schema 9, and not 3: run it anew"),
-        ('{"schema": 3, "records": 1}', "is a report of schema 3, and not 3: run it anew"),
+        ('{"schema": 9, "records": []}', "is a report of schema 9, and not 4: run it anew"),
+        ('{"schema": 4, "records": 1}', "is a report of schema 4, and not 4: run it anew"),
     ],
 )
 def test_what_is_no_report_is_refused(tmp_path: Path, text: str | None, message: str) -> None:

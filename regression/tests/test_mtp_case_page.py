@@ -12,9 +12,8 @@ from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.maintenance.cases.page import page
 from mtp_regression.maintenance.cases.table import KNOWN, outcome
 from mtp_regression.maintenance.known import OTHERS, PATCHED, RELEASES, UPSTREAM
+from mtp_regression.reporting.record import Crash, Record
 from mtp_regression.roundtrip.declared import read_declared
-from mtp_regression.roundtrip.evidence import Crash
-from mtp_regression.roundtrip.judge import Record
 from mtp_regression.scenarios.table import SCENARIOS
 from mtp_regression.stages.case import Stage
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from mtp_regression.roundtrip.differences import compare_reports
+from mtp_regression.reporting.differences import compare_reports
 
 pytestmark = [pytest.mark.megatron, pytest.mark.gpu]
 

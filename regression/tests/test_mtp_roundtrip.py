@@ -12,7 +12,7 @@ from syrupy.assertion import SnapshotAssertion
 from typer.testing import CliRunner
 
 from mtp_regression.commands.app import app
-from mtp_regression.roundtrip.evidence import Crash
+from mtp_regression.reporting.record import Crash
 from mtp_regression.stages.case import ONE_LAYOUT, Stage
 
 from .conftest import EXPORTS

@@ -7,9 +7,10 @@ from rich.console import Console
 
 from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.ranks.devices import Device
-from mtp_regression.roundtrip.evidence import Crash
-from mtp_regression.roundtrip.judge import Record, merge, report_of
-from mtp_regression.roundtrip.terminal import findings, show
+from mtp_regression.reporting.document import report_of
+from mtp_regression.reporting.record import Crash, Record
+from mtp_regression.reporting.terminal import findings, show
+from mtp_regression.roundtrip.judge import merge
 from mtp_regression.stages.case import Outcome, Stage
 
 EXACT = Record(

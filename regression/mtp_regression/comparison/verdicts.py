@@ -58,6 +58,7 @@ class Finding:
         tensor: Its key in the checkpoint, or the name of a parameter in Megatron-Core.
         verdict: What is wrong with it.
         detail: The first difference, as text.
+        origin: What the tensor holds instead, as a sentence; empty if nobody knows.
         rank: The rank of a parameter; None for an exported tensor, which all ranks have.
         chunk: The model chunk of a parameter; None for an exported tensor.
     """
@@ -65,6 +66,7 @@ class Finding:
     tensor: str
     verdict: Verdict
     detail: str = ""
+    origin: str = ""
     rank: int | None = None
     chunk: int | None = None
 
@@ -85,4 +87,4 @@ class Finding:
     def __str__(self) -> str:
         places = {"rank": self.rank, "chunk": self.chunk}
         where = "".join(f"{what} {number}, " for what, number in places.items() if number is not None)
-        return f"{where}{self.tensor}: {self.detail or self.verdict}"
+        return f"{where}{self.tensor}: {self.origin or self.detail or self.verdict}"

@@ -18,10 +18,10 @@ from mtp_regression.conformance.not_collected import NOT_COLLECTED
 from mtp_regression.conformance.run import name_of
 from mtp_regression.conformance.suite import Conformance
 from mtp_regression.ranks.resharding import read_layout
-from mtp_regression.roundtrip.judge import Record
+from mtp_regression.reporting.record import Record
+from mtp_regression.reporting.terminal import findings
 from mtp_regression.roundtrip.request import CannotRunError, Request
 from mtp_regression.roundtrip.run import round_trips
-from mtp_regression.roundtrip.terminal import findings
 from mtp_regression.stages.case import Stage
 
 

@@ -1,69 +1,16 @@
-"""Records: one for each stage of each case, and the report that they make up."""
+"""Judges a case: a record for each of its stages."""
 
 from __future__ import annotations
 
-import json
-import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from mtp_regression.comparison.verdicts import Finding, Verdict, worst
-from mtp_regression.megatron.environment import kit_release
-from mtp_regression.ranks.devices import Device
+from mtp_regression.reporting.record import Crash, Record
 from mtp_regression.roundtrip.declared import DeclaredException, sort_findings
-from mtp_regression.roundtrip.evidence import Crash, Evidence
+from mtp_regression.roundtrip.evidence import Evidence
 from mtp_regression.stages.case import CHECKS, About, Case, Outcome, Stage
 from mtp_regression.stages.loaded import tensors_of_case
-
-SCHEMA = 3
-"""Version of the report, as `docs/report.md` describes it."""
-
-
-@dataclass(frozen=True)
-class Record:
-    """The outcome of one stage of one case; `docs/report.md` describes the fields."""
-
-    bridge: str
-    engine: str
-    checkpoint: str
-    parallel: str
-    ranks: int
-    stage: str
-    check: str
-    verdict: Verdict
-    declared: int
-    seconds: float
-    case_seconds: float
-    compared: int = 0
-    load_seconds: float = 0.0
-    peak_gpu_bytes: int = 0
-    agreement: dict[str, float] = field(default_factory=dict)
-    tensors: list[Finding] = field(default_factory=list)
-    stale: list[str] = field(default_factory=list)
-    crash: Crash | None = None
-    warnings: list[str] = field(default_factory=list)
-    logs: list[str] = field(default_factory=list)
-
-    @classmethod
-    def of(cls, fields: Mapping[str, Any]) -> Record:
-        """Make one of a record of a report's JSON."""
-        crash = fields["crash"]
-        read = {
-            "verdict": Verdict(fields["verdict"]),
-            "agreement": {name: math.inf if n is None else n for name, n in fields["agreement"].items()},
-            "tensors": [Finding.of(finding) for finding in fields["tensors"]],
-            "crash": crash and Crash(**{**crash, "stage": Stage(crash["stage"])}),
-        }
-        return cls(**{name: value for name, value in {**fields, **read}.items() if name != "passed"})
-
-    @property
-    def passed(self) -> bool:
-        """Whether something was compared, and all is exact but for what is declared, none of it stale."""
-        return self.verdict is Verdict.EXACT and not self.stale and (self.compared or self.declared) > 0
 
 
 def judge(case: Case, evidence: Evidence, declared: Sequence[DeclaredException]) -> list[Record]:
@@ -142,48 +89,6 @@ def _largest(measured: Iterable[Mapping[str, float]]) -> dict[str, float]:
     for name, figure in (pair for of_a_rank in measured for pair in of_a_rank.items()):
         largest[name] = max(figure, largest.get(name, 0.0))
     return largest
-
-
-def report_of(
-    records: Sequence[Record],
-    *,
-    device: Device,
-    import_seconds: float,
-    seconds: float,
-    not_run: Sequence[str] = (),
-    stages_not_run: Mapping[str, str] = MappingProxyType({}),
-    unfinished: Sequence[str] = (),
-) -> dict[str, Any]:
-    """Make the JSON report of a run; `docs/report.md` describes it."""
-    return {
-        "schema": SCHEMA,
-        "kit": kit_release(),
-        "device": device,
-        "import_seconds": round(import_seconds, 3),
-        "seconds": round(seconds, 3),
-        "passed": bool(records) and not unfinished and all(record.passed for record in records),
-        "not_run": list(not_run),
-        "stages_not_run": dict(stages_not_run),
-        "unfinished": list(unfinished),
-        "records": [_plain(record) for record in records],
-    }
-
-
-def write_report(report: Mapping[str, Any], path: Path) -> None:
-    """Write a report as JSON; whoever reads the file meanwhile finds the one before it, whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(unfinished, path)  # noqa: PTH105 - as atomic, and says so
-
-
-def _plain(record: Record) -> dict[str, Any]:
-    plain = asdict(record) | {"passed": record.passed}
-    plain["seconds"], plain["case_seconds"] = round(record.seconds, 3), round(record.case_seconds, 3)
-    plain["agreement"] = {  # JSON has no infinity
-        name: figure if math.isfinite(figure) else None for name, figure in record.agreement.items()
-    }
-    return plain
 
 
 def merge(outcomes: Iterable[Outcome]) -> list[Finding]:

@@ -15,7 +15,8 @@ from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.fork_server import call
 from mtp_regression.ranks.rank import RankError
 from mtp_regression.ranks.threads import run_threads
-from mtp_regression.roundtrip.evidence import Crash, Evidence
+from mtp_regression.reporting.record import Crash
+from mtp_regression.roundtrip.evidence import Evidence
 from mtp_regression.stages import traces
 from mtp_regression.stages.case import Case, Stage
 from mtp_regression.stages.run import run_stages

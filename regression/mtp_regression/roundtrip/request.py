@@ -18,8 +18,8 @@ from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.parallel import GRID, Parallel
 from mtp_regression.ranks.resharding import Resharding
 from mtp_regression.ranks.world import World
+from mtp_regression.reporting.document import read_report
 from mtp_regression.roundtrip.declared import DeclaredException, read_declared
-from mtp_regression.roundtrip.differences import read_report
 from mtp_regression.roundtrip.plan import Plan, named
 from mtp_regression.roundtrip.room import lack_of_room
 from mtp_regression.stages.case import CHECKS, NEEDS, Case, Stage, stages_of

@@ -16,13 +16,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from mtp_regression.adapters.find import AdapterError, Examined, examine
 from mtp_regression.ranks.run import PreloadError
 from mtp_regression.ranks.world import World, external_world
-from mtp_regression.roundtrip.differences import compare_reports
+from mtp_regression.reporting.differences import compare_reports
+from mtp_regression.reporting.document import report_of, write_report
+from mtp_regression.reporting.record import Record
+from mtp_regression.reporting.terminal import cell_text, show
 from mtp_regression.roundtrip.evidence import Evidence
-from mtp_regression.roundtrip.judge import Record, judge, report_of, write_report
+from mtp_regression.roundtrip.judge import judge
 from mtp_regression.roundtrip.launch import StartedRanks, run_case, take_in
 from mtp_regression.roundtrip.plan import Planned
 from mtp_regression.roundtrip.request import CannotRunError, Request
-from mtp_regression.roundtrip.terminal import cell_text, show
 from mtp_regression.stages.case import Case, Stage
 from mtp_regression.stages.run import run_stages
 

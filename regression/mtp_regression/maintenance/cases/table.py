@@ -22,9 +22,9 @@ from rich.console import Console
 from mtp_regression.adapters import DECLARED_OF_MEGATRON_BRIDGE
 from mtp_regression.comparison.verdicts import Verdict
 from mtp_regression.maintenance.known import PATCHED, UPSTREAM, conclude, known_of
+from mtp_regression.reporting.record import Crash, Record
 from mtp_regression.roundtrip.declared import read_declared
-from mtp_regression.roundtrip.evidence import Crash
-from mtp_regression.roundtrip.judge import Record, judge
+from mtp_regression.roundtrip.judge import judge
 from mtp_regression.roundtrip.launch import StartedRanks, run_case
 from mtp_regression.scenarios.scenario import Scenario
 from mtp_regression.scenarios.table import SCENARIOS

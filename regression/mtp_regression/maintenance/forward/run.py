@@ -22,7 +22,8 @@ from mtp_regression.forward.agreement import BOUND
 from mtp_regression.maintenance.forward import faults
 from mtp_regression.ranks import run as ranks
 from mtp_regression.ranks.parallel import GRID, Parallel
-from mtp_regression.roundtrip.judge import Record, judge
+from mtp_regression.reporting.record import Record
+from mtp_regression.roundtrip.judge import judge
 from mtp_regression.roundtrip.launch import StartedRanks, run_case
 from mtp_regression.stages.case import Case, Stage
 

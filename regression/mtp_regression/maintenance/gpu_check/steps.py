@@ -16,7 +16,7 @@ from typing import Any
 from mtp_fixtures import CheckpointSpec, ExpertLayout, Scale, preset
 from mtp_fixtures.model.scaling import with_decoder_layers
 from mtp_regression.ranks.devices import Device
-from mtp_regression.roundtrip.differences import compare_reports
+from mtp_regression.reporting.differences import compare_reports
 
 ONE_RANK = ("tp1",)
 SHARED = ("tp2", "pp2", "ep2", "tp2 pp2", "ep4")

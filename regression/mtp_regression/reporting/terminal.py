@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mtp_regression.comparison.verdicts import Finding, Verdict, worst
-from mtp_regression.roundtrip.judge import Record
+from mtp_regression.reporting.record import Record
 
 _CELL_WIDTH = 13
 _SHOWN = 5

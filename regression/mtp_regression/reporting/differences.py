@@ -2,31 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
-
-from mtp_regression.roundtrip.judge import SCHEMA
 
 _COMPARED = ("verdict", "declared", "compared", "tensors", "stale")
 """What two runs of one cell agree in: not times, engines, errors' texts or warnings."""
-
-
-def read_report(path: Path) -> dict[str, Any]:
-    """Read a report that `mtpkit roundtrip` has written.
-
-    Raises:
-        ValueError: There is none, or it is something else, or of another schema.
-    """
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        schema = report["schema"]
-    except (OSError, ValueError, KeyError, TypeError):
-        raise ValueError(f"{path} is no report of a round trip") from None
-    if schema != SCHEMA or not isinstance(report.get("records"), list):
-        raise ValueError(f"{path} is a report of schema {schema}, and not {SCHEMA}: run it anew")
-    return dict(report)
 
 
 def compare_reports(report: Mapping[str, Any], earlier: Mapping[str, Any]) -> Iterator[str]:
