@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property, partial
 from typing import Any
@@ -24,6 +25,7 @@ _BEGIN = 64
 _NUMBER = re.compile(r"\d+")
 _EXPERT = re.compile(r"(\.experts\.linear_fc[12]\.weight)(\d+)$")
 _LAYER = re.compile(r"^(?P<chunk>\d+)/decoder\.layers\.(?P<layer>\d+)\.")
+_OF_LAYER = re.compile(r".*?(layers|blocks)\.\d+\.|.*?/")
 _CENTRED = "self_attention.out_norm.weight"
 
 
@@ -123,26 +125,22 @@ class NativeOrigins:
                 )
                 yield sentence, partial(_made, changed[own])
 
-    def _others(self, own: str) -> list[str]:
+    def _others(self, own: str) -> Iterator[str]:
         """Name the other parameters that are like one: its layer's, and the same of other layers.
 
         Of experts these are the others of the layer, and the same of other layers.
         """
-        kind = _NUMBER.sub("#", own)
-        expert = _EXPERT.search(own)
-        of_layer = re.match(r".*?layers\.\d+\.|.*?/", own)
-        prefix = of_layer[0] if of_layer else ""
+        its_layer, its_kind = _groups(own)
+        for group in (its_layer, its_kind):
+            yield from (other for other in self._grouped[group] if other != own)
 
-        def near(other: str) -> bool:
-            if other == own:
-                return False
-            if expert:
-                same_layer = other.startswith(own[: expert.start(2)])
-                return same_layer or (_NUMBER.sub("#", other) == kind and other.endswith(expert[0]))
-            alike = _NUMBER.sub("#", other) == kind
-            return alike or (other.startswith(prefix) and not _EXPERT.search(other))
-
-        return sorted(filter(near, self._shards), key=lambda other: not other.startswith(prefix))
+    @cached_property
+    def _grouped(self) -> Mapping[str, list[str]]:
+        grouped = defaultdict(list)
+        for name in self._shards:
+            for group in _groups(name):
+                grouped[group].append(name)
+        return grouped
 
     def _begin(self, name: str) -> tuple[tuple[int, ...], bytes]:
         if name not in self._begins:
@@ -161,6 +159,14 @@ class NativeOrigins:
             why = " (the number on the rank)" if local and local[2] == theirs[2] else ""
             return f"is expert {theirs[2]}'s, not expert {mine[2]}'s{why}"
         return f"is {other.partition('/')[2]}"
+
+
+def _groups(name: str) -> tuple[str, str]:
+    """Return what a parameter has in common with others of its layer, and with those of other layers."""
+    if match := _EXPERT.search(name):
+        return name[: match.start(2)], _NUMBER.sub("#", name[: match.start(2)]) + match[2]
+    layer = _OF_LAYER.match(name)
+    return layer[0] if layer else "", _NUMBER.sub("#", name)
 
 
 def _made(recipe: Recipe) -> RawTensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from functools import partial
+from heapq import nsmallest
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,8 @@ _BEGIN = 64
 """Bytes by which tensors are told apart before all are read."""
 _NEAREST = 16
 """Tensors of which single rows are looked at."""
+_SORTED_AT_MOST = 1024
+"""Tensors that are put into order of nearness for one wrong tensor."""
 
 
 class Elsewhere:
@@ -33,31 +36,37 @@ class Elsewhere:
         self._alike: dict[tuple[str, tuple[int, ...]], list[str]] = {}
         self._parts: dict[str, tuple[str, int, int]] = {}
         self._begins: dict[str, bytes] = {}
+        self._by_begin: dict[tuple[str, tuple[int, ...]], dict[bytes, list[str]]] = {}
 
     def find(self, name: str, actual: RawTensor) -> str:
         """Return the name of another tensor with these bytes, dtype and shape, the nearest; "" if none is."""
-        begin, data = actual.data[:_BEGIN].tobytes(), actual.data
-        for other in self._like(name, actual):
-            if self._begin(other) == begin and _same(data, self._bytes(other)):
-                return other
-        return ""
+        data = actual.data
+        kind = actual.dtype, actual.shape
+        if kind not in self._by_begin:
+            by_begin = defaultdict(list)
+            for other in self._like(actual):
+                by_begin[self._begin(other)].append(other)
+            self._by_begin[kind] = dict(by_begin)
+        others = self._by_begin[kind].get(data[:_BEGIN].tobytes(), [])
+        same = (other for other in others if other != name and _same(data, self._bytes(other)))
+        return min(same, key=partial(_distance, name.split(".")), default="")
 
     def with_rows(self, name: str, actual: RawTensor, rows: Bits, at: Numbers) -> str:
         """Return the name of another tensor of this shape and dtype with these rows, at the same places."""
-        for other in self._like(name, actual)[:_NEAREST]:
-            if other in self._parts:
-                continue
+        like = [other for other in self._like(actual) if other != name and other not in self._parts]
+        if len(like) > _SORTED_AT_MOST:
+            return ""
+        for other in nsmallest(_NEAREST, like, key=partial(_distance, name.split("."))):
             bits = self._tensors[other].data.view(rows.dtype).reshape(-1, rows.shape[1])
             if np.array_equal(bits[at[0]], rows[0]) and equal(rows, bits[at]):
                 return other
         return ""
 
-    def _like(self, name: str, actual: RawTensor) -> list[str]:
-        """Name the other tensors of this shape and dtype, the nearest first."""
+    def _like(self, actual: RawTensor) -> list[str]:
+        """Name the tensors of a shape and dtype."""
         if not self._alike:
             self._list()
-        names = [other for other in self._alike.get((actual.dtype, actual.shape), ()) if other != name]
-        return sorted(names, key=partial(_distance, name.split(".")))
+        return self._alike.get((actual.dtype, actual.shape), [])
 
     def _list(self) -> None:
         alike = defaultdict(list)

@@ -59,6 +59,8 @@ class Names:
             return None
         if place.projection:
             projections = joined(place.projection)
+            if place.stacked and len(projections) == 1:
+                return None
             return one_by_one({projection: count // len(projections) for projection in projections})
         if _is_vision(name):
             found = _VISION_QKV.search(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,6 +26,8 @@ from mtp_regression.provenance.values import nans, said_of_values
 
 _CLAUSES_AT_MOST = 3
 _RANGES_AT_MOST = 3
+_LEAST = 8
+_PLURAL = re.compile(r"\b(rows|columns|experts|heads|and)\b")
 REST = "; the rest is right"
 
 
@@ -104,7 +107,8 @@ def _clause(place: str, sentence: str) -> str:
 
 
 def _said(pair: Pair, rows: slice, numbers: Numbers) -> str:
-    return said_of_values(pair.want[rows], pair.have[rows], pair.dtype) or pair.elsewhere(numbers)
+    said = said_of_values(pair.want[rows], pair.have[rows], pair.dtype, least=_LEAST)
+    return said or pair.elsewhere(numbers)
 
 
 def said_of_place(pair: Pair, units: Sequence[Unit]) -> str:
@@ -113,12 +117,12 @@ def said_of_place(pair: Pair, units: Sequence[Unit]) -> str:
     wrong_rows, wrong_columns = np.flatnonzero(rows), np.flatnonzero(columns)
     places: list[tuple[str, tuple[Any, Any]]] = []
     if len(wrong_rows) < len(rows):
-        places.append((_counted("row", wrong_rows, len(rows)), (wrong_rows, slice(None))))
+        places.append((_place_of_rows(wrong_rows, len(rows), units), (wrong_rows, slice(None))))
     if len(wrong_columns) < len(columns):
         places.append((_counted("column", wrong_columns, len(columns)), (slice(None), wrong_columns)))
     for place, at in places:
         want, have = pair.want[at], pair.have[at]
-        sentence = said_of_values(want, have, pair.dtype)
+        sentence = said_of_values(want, have, pair.dtype, least=_LEAST)
         if not sentence and at[0] is wrong_rows:
             sentence = pair.elsewhere(wrong_rows)
         if sentence:
@@ -131,22 +135,40 @@ def said_of_place(pair: Pair, units: Sequence[Unit]) -> str:
         own = wrong_rows - inside.start
         where = "" if len(own) == inside.stop - inside.start else _rows_alone(own)
         name = unit_name(wrong_units[0])
-        return f"only {where} of {name} differ{'s' * (len(own) == 1)}" if where else f"{name} alone differs"
+        return _only(f"{where} of {name}") if where else f"{name} alone differs"
     if (place := place_of(wrong_units, [key_of(unit) for unit in units])) and len(wrong_units) < len(units):
-        return f"only {place} differ"
+        return _only(place)
+    stacked = units[0].expert is not None
     few = [
-        spoken(what, wrong)
+        _place_of_rows(wrong, count, units) if what == "row" and stacked else spoken(what, wrong)
         for what, wrong, count in (("row", wrong_rows, len(rows)), ("column", wrong_columns, len(columns)))
         if len(wrong) < count and len(ranges(wrong)) <= _RANGES_AT_MOST
     ]
     if not few:
         return ""
-    one = len(few) == 1 and min(len(wrong_rows), len(wrong_columns)) == 1
-    return f"only {' in '.join(few)} differ{'s' * (one or few[0].startswith(('row ', 'column ')))}"
+    return _only(" in ".join(few))
+
+
+def _only(place: str) -> str:
+    several = place.partition(" of ")[0].partition(" in ")[0]
+    return f"only {place} differ{'' if _PLURAL.search(several) else 's'}"
 
 
 def _rows_alone(rows: Numbers) -> str:
     return spoken("row", rows) if len(ranges(rows)) <= _RANGES_AT_MOST else f"{len(rows)} rows"
+
+
+def _place_of_rows(rows: Numbers, count: int, units: Sequence[Unit]) -> str:
+    """Name rows; those of a tensor that holds all experts by expert and number in it."""
+    experts = {unit.expert for unit in units}
+    if experts == {None}:
+        return _counted("row", rows, count)
+    each = count // len(experts)
+    wrong = np.unique(rows // each)
+    own = np.unique(rows % each)
+    if len(own) * len(wrong) == len(rows) and max(len(ranges(own)), len(ranges(wrong))) <= _RANGES_AT_MOST:
+        return f"{spoken('row', own)} of {spoken('expert', wrong)}"
+    return f"{len(rows)} of {count} rows"
 
 
 def _counted(what: str, numbers: Numbers, count: int) -> str:

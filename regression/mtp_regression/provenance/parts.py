@@ -184,7 +184,7 @@ class Parts:
                 told += names
             else:
                 told.append(f"{', '.join(names)} by {self.groups.get(groups, f'shard of {groups} ranks')}")
-        return f"rows in the order {'; '.join(told)}"
+        return f"rows in the order {', then '.join(told)}"
 
 
 def one_by_one(sizes: Mapping[str, int], groups: Mapping[int, str] | None = None, **heads: int) -> Parts:

@@ -57,20 +57,21 @@ def encoded(values: NDArray[Any], dtype: str) -> Bits:
         return values.astype(DTYPES[dtype]).view(f"u{DTYPES[dtype].itemsize}")
 
 
-def said_of_values(want: Bits, have: Bits, dtype: str) -> str:
+def said_of_values(want: Bits, have: Bits, dtype: str, *, least: int = 1) -> str:
     """Say what became of every element.
 
     Args:
         want: The right bit patterns, of any shape.
         have: Those that are there, of the same shape; not all are right.
         dtype: Safetensors' name of the dtype of both.
+        least: Of fewer elements only that they are all the same is said: more would be chance.
 
     Returns:
         A sentence that is true of every element, or "".
     """
     if constant := _constant(have, dtype):
         return constant
-    if not is_float(dtype):
+    if not is_float(dtype) or want.size < least:
         return ""
     want, have = want.reshape(-1), have.reshape(-1)
     sample = _sample(want, have)
@@ -94,7 +95,8 @@ def _constant(have: Bits, dtype: str) -> str:
         (have[s : s + _lines(have)] != first[0]).any() for s in _starts(have)
     ):
         return ""
-    return f"all {first.view(DTYPES[dtype])[0]}" if first[0] else "all zero"
+    number = float(first.view(DTYPES[dtype]).astype(np.float64)[0])
+    return f"all {str(number).removesuffix('.0')}" if first[0] else "all zero"
 
 
 def _lines(bits: Bits) -> int:
