@@ -109,10 +109,15 @@ def _units_hold(told: Told, sentence: str) -> bool:
         count = told.experts if found[2] == "expert" else len({head for _, head, *_ in told.parts})
         held = numbers_of(found[4]) if found[4] else list(range(count))[::-1]
         assert len(held) == count
-        numbered = [_numbered(found[1].strip(), found[2], str(number)) for number in range(count)]
+        numbered = [
+            _numbered(found[1].strip().removesuffix(" of"), found[2], str(number)) for number in range(count)
+        ]
         pairs = [(numbered[own], numbered[other]) for own, other in enumerate(held)]
     elif found := re.fullmatch(r"((?:.* )?)(expert|head)s (\d+) and (\d+) exchanged", said):
-        one, other = (_numbered(found[1].strip(), found[2], number) for number in (found[3], found[4]))
+        one, other = (
+            _numbered(found[1].strip().removesuffix(" of"), found[2], number)
+            for number in (found[3], found[4])
+        )
         pairs = [(one, other), (other, one)]
     elif found := re.fullmatch(r"(.*) and (.*) exchanged", said):
         pairs = [(found[1], found[2]), (found[2], found[1])]
@@ -131,7 +136,8 @@ def _units_hold(told: Told, sentence: str) -> bool:
     return True
 
 
-def _numbered(part: str, what: str, number: str) -> str:
+def _numbered(before: str, what: str, number: str) -> str:
+    part = before.strip().removesuffix(" of")
     return f"expert {number}'s {part}" if part and what == "expert" else f"{part} {what} {number}".strip()
 
 

@@ -49,10 +49,11 @@ class Told:
     def is_true(self, sentence: str) -> bool:
         if sentence.endswith((REST, " alone differs")) or sentence.startswith("only "):
             return self._of_places(sentence)
-        if ": " in sentence or "; " in sentence or re.match(r".* (all|NaN)", sentence):
-            clauses = sentence.split("; ")
-            if all(self._place(clause) is not None for clause in clauses):
-                return all(self._clause(clause) for clause in clauses)
+        clauses = sentence.split("; ")
+        if self._place(clauses[0]) is not None:
+            return all(map(self._clause, clauses))
+        if len(clauses) > 1:
+            return self._whole(clauses[0]) and all(map(self._clause, clauses[1:]))
         return self._whole(sentence)
 
     def _of_places(self, sentence: str) -> bool:

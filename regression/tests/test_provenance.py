@@ -187,7 +187,7 @@ MOVES: list[Callable[[Array, Any], Array]] = [
         array,
         draw(st.sampled_from([2, 3, 4, 6])),
         draw(st.integers(0, 1)),
-        lambda every: draw(st.permutations(every)),
+        lambda parts: [parts[at] for at in draw(st.permutations(range(len(parts))))],
     ),
 ]
 

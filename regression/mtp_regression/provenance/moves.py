@@ -105,13 +105,13 @@ def _numbers_moved(
         all_parts = len(parts) == len({key[1] for key in every})
         if not in_all or (len(parts) > 1 and not all_parts):
             continue
-        before = "" if (all_parts and not parts[0]) or (what == "expert" and all_parts) else f"{parts[0]} "
+        numbers = {int(key): int(held) for key, held in moved.items() if key is not None and held is not None}
         count = len({key[field] for key in every if key[1] in parts})
-        return before + _numbering(
-            what,
-            {int(key): int(held) for key, held in moved.items() if key is not None and held is not None},
-            count,
-        )
+        if all_parts and (what == "expert" or not parts[0]):
+            return _numbering(what, numbers, count)
+        if what == "head":
+            return f"{parts[0]} {_numbering(what, numbers, count)}"
+        return f"{parts[0]} of {_numbering(what, numbers, count)}" if len(numbers) > 1 else ""
     return ""
 
 

@@ -63,7 +63,7 @@ def _rearranged(expected: RawTensor, actual: RawTensor) -> str:
         return f"the right elements in the shape {list(have)}"
     size = as_rows(expected).itemsize
     right, held = (tensor.data.view(f"u{size}").reshape(tensor.shape) for tensor in (expected, actual))
-    for axes in ((-1, -2), (0, 1)) if len(want) > 1 else ():
+    for axes in ((-2, -1), (0, 1)) if len(want) > 1 else ():
         turned = np.swapaxes(right, *axes)
         if turned.shape == have and _alike(held, turned):
             return (

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtp_regression.comparison.elements import BLOCK
-from mtp_regression.comparison.tensors import DTYPES
+from mtp_regression.comparison.tensors import DTYPES, RawTensor
 from mtp_regression.provenance.rows import Bits
 
 ROUNDED = {"BF16": "BF16", "F16": "FP16", "F8_E4M3": "FP8 (E4M3)"}
@@ -83,6 +83,12 @@ def said_of_values(want: Bits, have: Bits, dtype: str, *, least: int = 1) -> str
         ):
             return change.sentence
     return ""
+
+
+def said_of_one(tensor: RawTensor) -> str:
+    """Say of a tensor of which the right one is not known that all its elements are the same."""
+    size = DTYPES[tensor.dtype].itemsize
+    return _constant(tensor.data.view(f"u{size}"), tensor.dtype) if math.prod(tensor.shape) else ""
 
 
 def _constant(have: Bits, dtype: str) -> str:
