@@ -27,6 +27,10 @@ def said(right: Array, wrong: Array, name: str = NAME, **others: Array) -> str:
     return origins.of(name, *(RawTensor.from_array(array) for array in (right, wrong)))
 
 
+THREE = ", ".join(
+    f"expert {own} holds expert {other}"
+    for own, other in (("2's gate", "2's up"), ("2's up", "2's gate"), ("3's up", "3's gate"))
+)
 RIGHT, STACKED = numbers(12, 8), numbers(8, 6, 4)
 
 
@@ -78,6 +82,7 @@ def _with(array: Array, at: Any, value: Any) -> Array:
         (lambda a: _with(a, 3, a[1]), "expert 3 holds expert 1"),
         (lambda a: _with(a, (3, slice(3, 6)), a[1, 3:]), "expert 3's up holds expert 1's up"),
         (lambda a: _with(a, (3, slice(3, 6)), a[3, :3]), "up holds gate in expert 3"),
+        (lambda a: _with(_with(a, 2, np.roll(a[2], 3, 0)), (3, slice(3, 6)), a[3, :3]), THREE),
         (lambda a: np.concatenate([a[:, 3:], a[:, :3]], 1), "gate and up exchanged"),
         (lambda a: _with(a, slice(0, 4), np.roll(a[:4], 3, 1)), "gate and up exchanged in experts 0-3"),
         (

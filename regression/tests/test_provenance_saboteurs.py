@@ -156,9 +156,26 @@ def test_nothing_loaded(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("saboteur", "sentence"), [("Unscaled", "scales not applied"), ("ScaledTwice", "scales applied twice")]
+    ("saboteur", "model", "layout", "sentences"),
+    [
+        ("Unscaled", FP8, "tp2", {"scales not applied"}),
+        ("ScaledTwice", FP8, "tp2", {"scales applied twice"}),
+        (
+            "LocalNumbers",
+            Q36,
+            "ep2",
+            {f"is expert {own}'s, not expert {own + 4}'s (the number on the rank)" for own in range(4)},
+        ),
+    ],
 )
-def test_scales(saboteur: str, sentence: str, make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
-    adapter = f"in_memory_scales:{saboteur}"
-    findings = found(make_checkpoint(FP8), "tp2", tmp_path, adapter=adapter, stages=(NATIVE,))
-    assert {finding.origin for finding in findings[NATIVE]} == {sentence}
+def test_a_load(
+    saboteur: str,
+    model: str,
+    layout: str,
+    sentences: set[str],
+    make_checkpoint: MakeCheckpoint,
+    tmp_path: Path,
+) -> None:
+    adapter = f"in_memory_loads:{saboteur}"
+    findings = found(make_checkpoint(model), layout, tmp_path, adapter=adapter, stages=(NATIVE,))
+    assert {finding.origin for finding in findings[NATIVE]} == sentences

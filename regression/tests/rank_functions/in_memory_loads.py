@@ -1,4 +1,6 @@
-"""In-memory bridges with a mistaken idea of the scales of FP8 weights."""
+"""In-memory bridges whose load makes a mistake that no way back undoes."""
+
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -7,6 +9,9 @@ from mtp_regression.in_memory.bridge import InMemoryBridge
 from mtp_regression.in_memory.checkpoint import Checkpoint
 from mtp_regression.in_memory.conversions import Array
 from mtp_regression.in_memory.fp8 import E4M3, dequantize
+from mtp_regression.in_memory.model import Parameter
+from mtp_regression.in_memory.placement import Placement
+from mtp_regression.ranks.parallel import Coordinates
 
 
 class _Unscaled(Checkpoint):
@@ -34,3 +39,13 @@ class ScaledTwice(InMemoryBridge):
     """Multiplies by the scales twice."""
 
     checkpoint = _ScaledTwice
+
+
+class _FirstExperts(Placement):
+    def names(self, parameter: Parameter, rank: Coordinates) -> Iterator[str]:
+        """Give every rank the experts from 0 on: an expert's number on the rank is taken for its own."""
+        return super().names(parameter, rank if parameter.expert is None else Coordinates(pp=rank.pp))
+
+
+class LocalNumbers(InMemoryBridge):
+    placement = _FirstExperts
