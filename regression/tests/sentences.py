@@ -100,13 +100,13 @@ class Told:
         mask = np.ones(self.want.shape, bool)
         rows, columns = mask.shape
         each = rows // self.experts
-        if match := re.fullmatch(r"(\d+) of (\d+) (rows|columns)", text):
-            axis = 1 if match[3] == "rows" else 0
-            wrong = (self.want != self.have).any(axis=axis)
-            assert (int(match[1]), int(match[2])) == (wrong.sum(), mask.shape[1 - axis])
-            return mask & (wrong[:, None] if axis else wrong)
         for part in text.split(" in "):
-            if match := re.fullmatch(r"columns? ([\d, -]+)", part):
+            if match := re.fullmatch(r"(\d+) of (\d+) (rows|columns)", part):
+                axis = 1 if match[3] == "rows" else 0
+                wrong = (self.want != self.have).any(axis=axis)
+                assert (int(match[1]), int(match[2])) == (wrong.sum(), mask.shape[1 - axis])
+                mask &= wrong[:, None] if axis else wrong
+            elif match := re.fullmatch(r"columns? ([\d, -]+)", part):
                 mask &= np.isin(np.arange(columns), numbers_of(match[1]))
             elif match := re.fullmatch(r"(rows? ([\d, -]+)|\d+ rows)(?: of (.*))?", part):
                 unit = self.unit(match[3]) if match[3] else np.ones(rows, bool)

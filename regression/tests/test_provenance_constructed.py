@@ -1,6 +1,7 @@
 """Sentences on constructed mistakes: of shapes and dtypes, of experts, and of a rank's shards."""
 
 from collections.abc import Callable
+from itertools import product
 from typing import Any
 
 import ml_dtypes
@@ -202,3 +203,31 @@ def test_a_tensor_of_the_checkpoint_before() -> None:
     right, before = (RawTensor.from_array(numbers(12, 8, seed=seed)) for seed in (0, 1))
     origins = Origins({NAME: right}, before=[{}, {NAME: before}], as_before=NOT_RELOADED)
     assert origins.of(NAME, right, before) == NOT_RELOADED
+
+
+SHAPES = [
+    (),
+    (1,),
+    (0,),
+    (3,),
+    (1, 1),
+    (2, 0),
+    (4, 6),
+    (6, 4),
+    (1, 24),
+    (4, 6, 1),
+    (2, 3, 4),
+    (2, 4, 3),
+    (1, 2, 3, 4),
+]
+
+
+@pytest.mark.parametrize(
+    "name", [NAME, EXPERTS, FP8, f"{FP8}_scale_inv", "mtp.fc.weight", "0/mtp.layers.0.eh_proj.weight", ""]
+)
+def test_whatever_comes_is_no_error(name: str) -> None:
+    """Of any two shapes and dtypes, also of one element, of none, of integers."""
+    for right, wrong in product(SHAPES, SHAPES):
+        for one, other in product(("BF16", "F32", "F8_E4M3", "I8", "BOOL"), repeat=2):
+            want, have = np.ones(right, DTYPES[one]), np.zeros(wrong, DTYPES[other])
+            assert isinstance(said(want, have, name), str)

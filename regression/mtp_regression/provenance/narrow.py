@@ -150,8 +150,9 @@ def said_of_place(pair: Pair, units: Sequence[Unit]) -> str:
 
 
 def _only(place: str) -> str:
-    several = place.partition(" of ")[0].partition(" in ")[0]
-    return f"only {place} differ{'' if _PLURAL.search(several) else 's'}"
+    first = place.partition(" of ")[0].partition(" in ")[0]
+    several = first[0].isdecimal() or _PLURAL.search(first)  # "2 of 40 rows"
+    return f"only {place} differ{'' if several else 's'}"
 
 
 def _rows_alone(rows: Numbers) -> str:
