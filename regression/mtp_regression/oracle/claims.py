@@ -123,7 +123,8 @@ class NativeOrigins:
                 changed = self._recipes(
                     source=_Scaled(self._tensors, change), tp=self._rank.tp, etp=self._rank.etp
                 )
-                yield sentence, partial(_made, changed[own])
+                if own in changed:  # a tied output layer is no parameter of its own on one stage
+                    yield sentence, partial(_made, changed[own])
 
     def _others(self, own: str) -> Iterator[str]:
         """Name the other parameters that are like one: its layer's, and the same of other layers.
