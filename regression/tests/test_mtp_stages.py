@@ -89,7 +89,7 @@ def test_mtp_that_is_copied_from_the_checkpoint_is_named(
     records = sabotaged("PassesMtpThrough", "tp1")
     assert failed(records) == {"retrained", "reloaded"}
     found = records["retrained"]["tensors"]
-    assert {tensor["detail"] for tensor in found} == {
+    assert {tensor["origin"] for tensor in found} == {
         "as in the checkpoint that was loaded, whatever the model holds"
     }
     mtp = {name for name in read_folder(checkpoints[Q36]) if name.startswith("mtp.")}

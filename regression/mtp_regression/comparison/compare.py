@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Container, Iterable, Iterator, Mapping
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,13 @@ from mtp_regression.comparison.elements import compare_tensor
 from mtp_regression.comparison.tensors import RawTensor, Tensors
 from mtp_regression.comparison.verdicts import Finding, Verdict
 
+Origin = Callable[[str, RawTensor, RawTensor], str]
+"""Says what a wrong tensor holds instead: of its name, the right tensor and the one that is there."""
 
-def compare(source: Tensors, export: Iterable[tuple[str, RawTensor]]) -> list[Finding]:
+
+def compare(
+    source: Tensors, export: Iterable[tuple[str, RawTensor]], origin: Origin | None = None
+) -> list[Finding]:
     """Compare an export with the checkpoint it came from, a tensor at a time.
 
     Tensors with a name on both sides are compared as they are. A tensor that only the export has is split
@@ -31,6 +37,7 @@ def compare(source: Tensors, export: Iterable[tuple[str, RawTensor]]) -> list[Fi
         source: Tensors of the checkpoint that was loaded, by key.
         export: Names and tensors, as a bridge yields them. Of a name that comes more than once the last
             tensor counts.
+        origin: Asked at once of every tensor that is not exact, such as `provenance.origins.Origins.of`.
 
     Returns:
         UNEXPECTED for every name that came more than once, then one finding for every tensor that is not
@@ -44,15 +51,17 @@ def compare(source: Tensors, export: Iterable[tuple[str, RawTensor]]) -> list[Fi
     for name, tensor in export:
         times[name] += 1
         if name in source:
-            result = compare_tensor(source[name], tensor)
+            result = _judged(name, source[name], tensor, origin)
             unlike |= {name} if named.get(name, result) != result else set()
             named[name] = result
         else:
-            extra[name] = _compare_experts(name, tensor, holders, exported=named)
+            extra[name] = _compare_experts(name, tensor, holders, origin, exported=named)
     lost = {name: [part for part, _ in _split(name, source[name])] for name in source.keys() - named.keys()}
     lost_experts = {part for parts in lost.values() for part in parts}
     elsewhere = {part: results for experts in extra.values() for part, results in experts.items()}
-    findings = [Finding(name, *result) for name, result in named.items() if result[0] is not Verdict.EXACT]
+    findings = [
+        Finding(name, *result) for name, result in named.items() if result.verdict is not Verdict.EXACT
+    ]
     findings += [_find_elsewhere(name, parts, elsewhere) for name, parts in lost.items()]
     for name, experts in extra.items():
         if experts.keys() <= lost_experts:
@@ -71,9 +80,21 @@ def compare(source: Tensors, export: Iterable[tuple[str, RawTensor]]) -> list[Fi
     ]
 
 
-_Result = tuple[Verdict, str]
+class _Result(NamedTuple):
+    verdict: Verdict
+    detail: str
+    origin: str = ""
+
+
 _Experts = dict[str, dict[str, _Result]]
 """Results by expert's matrix, or name of a tensor that is not split; then by the source's tensor with it."""
+
+
+def _judged(name: str, expected: RawTensor, actual: RawTensor, origin: Origin | None) -> _Result:
+    verdict, detail = compare_tensor(expected, actual)
+    if origin is None or verdict is Verdict.EXACT:
+        return _Result(verdict, detail)
+    return _Result(verdict, detail, origin(name, expected, actual))
 
 
 def _holders(source: Tensors) -> dict[str, dict[str, RawTensor]]:
@@ -86,12 +107,17 @@ def _holders(source: Tensors) -> dict[str, dict[str, RawTensor]]:
 
 
 def _compare_experts(
-    name: str, tensor: RawTensor, holders: Mapping[str, Mapping[str, RawTensor]], *, exported: Container[str]
+    name: str,
+    tensor: RawTensor,
+    holders: Mapping[str, Mapping[str, RawTensor]],
+    origin: Origin | None,
+    *,
+    exported: Container[str],
 ) -> _Experts:
     """Compare each expert's matrix of an exported tensor with those of the source that are not exported."""
     return {
         part: {
-            holder: compare_tensor(expected, matrix)
+            holder: _judged(part, expected, matrix, origin)
             for holder, expected in holders.get(part, {}).items()
             if holder not in exported
         }
@@ -105,13 +131,14 @@ def _find_elsewhere(name: str, parts: Collection[str], elsewhere: _Experts) -> F
     if absent:
         detail = "" if absent == [name] else f"{len(absent)} experts' projections"
         return Finding(name, Verdict.MISSING, detail)
-    results = [(part, *elsewhere[part][name]) for part in sorted(parts)]
-    part, verdict, detail = max(
-        results, key=lambda result: result[1].severity, default=("", Verdict.EXACT, "")
+    results = [(part, elsewhere[part][name]) for part in sorted(parts)]
+    part, (verdict, detail, origin) = max(
+        results, key=lambda result: result[1].verdict.severity, default=("", _Result(Verdict.EXACT, ""))
     )
     if verdict is Verdict.EXACT:
         return Finding(name, Verdict.FLIP, "written in the other layout, values exact")
-    return Finding(name, verdict, f"written in the other layout; {part}: {detail}")
+    detail = f"written in the other layout; {part}: {detail}"
+    return Finding(name, verdict, detail, f"{part}: {origin}" if origin else "")
 
 
 def _split(name: str, tensor: RawTensor) -> Iterator[tuple[str, RawTensor]]:

@@ -9,8 +9,11 @@ compute: a model that holds them, and was never loaded, has the logits of transf
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from functools import partial
 
+from mtp_regression.comparison.compare import Origin
 from mtp_regression.comparison.elements import compare_tensor
 from mtp_regression.comparison.tensors import RawTensor
 from mtp_regression.comparison.verdicts import Finding, Verdict
@@ -18,7 +21,11 @@ from mtp_regression.oracle.recipes import Recipe
 from mtp_regression.oracle.source import AbsentError
 
 
-def check(expected: Mapping[str, Recipe], parameters: Iterable[tuple[str, RawTensor]]) -> list[Finding]:
+def check(
+    expected: Mapping[str, Recipe],
+    parameters: Iterable[tuple[str, RawTensor]],
+    origin: Origin | None = None,
+) -> list[Finding]:
     """Compare every parameter of a rank with its expected value, one at a time.
 
     Args:
@@ -27,6 +34,8 @@ def check(expected: Mapping[str, Recipe], parameters: Iterable[tuple[str, RawTen
             `native_parameters`. Routed experts may also be named as separate modules,
             "experts.local_experts.{i}.linear_fc1.weight" (`SequentialMLP` of
             `megatron.core.transformer.moe.experts`).
+        origin: Asked of every parameter that is not exact, by its name in `expected`, such as
+            `oracle.claims.NativeOrigins.of`.
 
     Returns:
         A finding for each parameter that differs from its expected value in shape, dtype or bytes; that is
@@ -49,7 +58,7 @@ def check(expected: Mapping[str, Recipe], parameters: Iterable[tuple[str, RawTen
                 parameter_finding(name, Verdict.UNEXPECTED, "no parameter of this name is expected")
             )
         else:
-            findings += _compare(name, expected[key], parameter)
+            findings += _compare(name, expected[key], parameter, origin and partial(origin, key))
         seen.add(key)
     for key in expected.keys() - seen:
         name = _GROUPED.sub(r".experts.local_experts.\2.\1.weight", key) if sequential else key
@@ -62,12 +71,18 @@ def expected_name(name: str) -> str:
     return _SEQUENTIAL.sub(r".experts.\2.weight\1", name)
 
 
-def _compare(name: str, recipe: Recipe, parameter: RawTensor) -> list[Finding]:
+def _compare(
+    name: str, recipe: Recipe, parameter: RawTensor, origin: Callable[[RawTensor, RawTensor], str] | None
+) -> list[Finding]:
     try:
-        verdict, detail = compare_tensor(RawTensor.from_array(recipe()), parameter)
+        right = RawTensor.from_array(recipe())
     except AbsentError as error:
-        verdict, detail = Verdict.MISSING, str(error)
-    return [] if verdict is Verdict.EXACT else [parameter_finding(name, verdict, detail)]
+        return [parameter_finding(name, Verdict.MISSING, str(error))]
+    verdict, detail = compare_tensor(right, parameter)
+    if verdict is Verdict.EXACT:
+        return []
+    found = parameter_finding(name, verdict, detail)
+    return [replace(found, origin=origin(right, parameter)) if origin else found]
 
 
 def parameter_finding(name: str, verdict: Verdict, detail: str) -> Finding:

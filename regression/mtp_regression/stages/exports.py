@@ -6,17 +6,16 @@ Each is compared with the checkpoint that the model should hold, and must leave 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from mtp_checkpoint.errors import CheckpointError
-from mtp_regression.comparison.compare import compare
-from mtp_regression.comparison.elements import compare_tensor
+from mtp_regression.comparison.compare import Origin, compare
 from mtp_regression.comparison.tensors import RawTensor, Tensors, read_folder
 from mtp_regression.comparison.verdicts import Finding, Verdict
+from mtp_regression.provenance.origins import Origins
 from mtp_regression.stages.case import Outcome
 from mtp_regression.stages.loaded import Loaded, digest
 
@@ -35,7 +34,7 @@ def stream(loaded: Loaded) -> Outcome:
     _leave_half_way(loaded)
     with loaded.unchanged() as changed:
         export = _Watched(loaded.bridge.stream())
-        findings = _compare(export, loaded.source)
+        findings = compare(loaded.source, export, _asked(loaded, loaded.source, None))
     findings += [*export.overwritten(), *_other_order(loaded, export.names), *changed]
     return Outcome(compared=len(loaded.source), findings=findings)
 
@@ -58,14 +57,13 @@ def _leave_half_way(loaded: Loaded) -> None:
     loaded.barrier()
 
 
-def streamed(loaded: Loaded, expected: Tensors, before: Tensors | None = None) -> Outcome:
+def streamed(loaded: Loaded, expected: Tensors, origins: Origins | None = None) -> Outcome:
     """Compare a streamed export, if the bridge has one; called on every rank.
 
     Args:
         loaded: The rank.
         expected: What the model should be, as a checkpoint.
-        before: What it was: a tensor that is still as there is said to be passed through; None if it was the
-            same.
+        origins: Says what wrong tensors hold; None if only the checkpoint's own are known.
 
     Returns:
         What is not as expected.
@@ -73,11 +71,11 @@ def streamed(loaded: Loaded, expected: Tensors, before: Tensors | None = None) -
     if not loaded.bridge.has("stream"):
         return Outcome()
     export = ((name, RawTensor.of(tensor)) for name, tensor in loaded.bridge.stream())
-    return Outcome(len(expected), _compare(export, expected, before))
+    return Outcome(len(expected), compare(expected, export, _asked(loaded, expected, origins)))
 
 
 def save_and_compare(
-    loaded: Loaded, expected: Tensors, folder: Path, before: Tensors | None = None
+    loaded: Loaded, expected: Tensors, folder: Path, origins: Origins | None = None
 ) -> Outcome:
     """Compare a saved folder, if the bridge saves; called on every rank, and read by the first.
 
@@ -85,7 +83,7 @@ def save_and_compare(
         loaded: The rank.
         expected: What the model should be, as a checkpoint.
         folder: Where to save; it does not exist.
-        before: See `streamed`.
+        origins: See `streamed`.
 
     Returns:
         What is not as expected.
@@ -100,31 +98,11 @@ def save_and_compare(
         exported = read_folder(folder)
     except CheckpointError as error:  # the bridge has ended well, and nobody can read it
         return Outcome(len(expected), [Finding(folder.name, Verdict.WRONG, text) for text in error.problems])
-    return Outcome(len(expected), _compare(exported.items(), expected, before))
+    return Outcome(len(expected), compare(expected, exported.items(), _asked(loaded, expected, origins)))
 
 
-def _compare(
-    export: Iterable[tuple[str, RawTensor]], expected: Tensors, before: Tensors | None = None
-) -> list[Finding]:
-    if before is None:
-        return compare(expected, export)
-    passed: set[str] = set()
-    findings = compare(expected, _noting(export, before, passed))
-    detail = "as in the checkpoint that was loaded, whatever the model holds"
-    return [
-        replace(found, detail=detail) if found.verdict is Verdict.WRONG and found.tensor in passed else found
-        for found in findings
-    ]
-
-
-def _noting(
-    export: Iterable[tuple[str, RawTensor]], before: Tensors, same: set[str]
-) -> Iterator[tuple[str, RawTensor]]:
-    """Hand an export on; add the names of tensors that are as they were before to `same`."""
-    for name, tensor in export:
-        if name in before and compare_tensor(before[name], tensor)[0] is Verdict.EXACT:
-            same.add(name)
-        yield name, tensor
+def _asked(loaded: Loaded, expected: Tensors, origins: Origins | None) -> Origin:
+    return (origins or Origins(expected, config=loaded.config)).of
 
 
 class _Watched:

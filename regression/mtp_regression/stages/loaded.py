@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from mtp_regression.comparison.other_checkpoint import WithoutMtp
 from mtp_regression.comparison.tensors import RawTensor, Tensors
 from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.oracle.check import parameter_finding
+from mtp_regression.provenance.values import said_of_one
 from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.ranks.rank import Rank
 from mtp_regression.ranks.resharding import Resharding
@@ -107,10 +109,13 @@ class Loaded:
         findings: list[Finding] = []
         yield findings
         after = self._digests()
-        for name in before.keys() | after.keys():
-            if before.get(name) != after.get(name):
-                found = parameter_finding(name, Verdict.WRONG, f"{what} has changed this parameter")
-                findings.append(self.on_this_rank(found))
+        changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
+        said = {
+            name: said_of_one(RawTensor.of(one)) for name, one in self.bridge.parameters() if name in changed
+        }
+        for name in changed:
+            found = parameter_finding(name, Verdict.WRONG, f"{what} has changed this parameter")
+            findings.append(self.on_this_rank(replace(found, origin=said.get(name, ""))))
         if findings:
             self.changed()
 

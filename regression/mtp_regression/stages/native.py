@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from mtp_regression.comparison.tensors import RawTensor, Tensors
 from mtp_regression.oracle.check import check
+from mtp_regression.oracle.claims import NativeOrigins
 from mtp_regression.oracle.parameters import native_parameters
 from mtp_regression.oracle.recipes import Recipe
 from mtp_regression.oracle.vision import MEGATRON_BRIDGE, VISION_TOWER
+from mtp_regression.ranks.parallel import Coordinates, Parallel
 from mtp_regression.stages.case import Outcome
 from mtp_regression.stages.loaded import Loaded
 
@@ -21,9 +24,9 @@ def native(loaded: Loaded) -> Outcome:
         for name, parameter in loaded.bridge.parameters()
         if whose_vision(loaded) or VISION_TOWER not in name
     )
-    return Outcome(
-        compared=len(wanted), findings=[loaded.on_this_rank(found) for found in check(wanted, held)]
-    )
+    origins = NativeOrigins(*_model(loaded, loaded.source), **_options(loaded))
+    found = check(wanted, held, origins.of)
+    return Outcome(compared=len(wanted), findings=[loaded.on_this_rank(finding) for finding in found])
 
 
 def expected(loaded: Loaded, source: Tensors) -> Mapping[str, Recipe]:
@@ -33,17 +36,19 @@ def expected(loaded: Loaded, source: Tensors) -> Mapping[str, Recipe]:
         loaded: The rank.
         source: The checkpoint that the model should hold; of the same shapes as the case's.
     """
-    divisor: int = getattr(loaded.bridge, "vocab_divisor", 1)
-    rank = loaded.bridge.coordinates()
-    return native_parameters(
-        source,
-        loaded.config,
-        loaded.parallel,
-        rank,
-        vocab_divisor=divisor,
-        without_mtp=loaded.without_mtp,
-        vision=whose_vision(loaded),
-    )
+    return native_parameters(*_model(loaded, source), **_options(loaded))
+
+
+def _model(loaded: Loaded, source: Tensors) -> tuple[Tensors, Mapping[str, Any], Parallel, Coordinates]:
+    return source, loaded.config, loaded.parallel, loaded.bridge.coordinates()
+
+
+def _options(loaded: Loaded) -> dict[str, Any]:
+    return {
+        "vocab_divisor": getattr(loaded.bridge, "vocab_divisor", 1),
+        "without_mtp": loaded.without_mtp,
+        "vision": whose_vision(loaded),
+    }
 
 
 def whose_vision(loaded: Loaded) -> str | None:

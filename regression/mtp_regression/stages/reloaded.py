@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mtp_regression.comparison.other_checkpoint import Moved, in_other_mtp_layout, write_checkpoint
 from mtp_regression.comparison.tensors import Tensors
+from mtp_regression.provenance.origins import NOT_RELOADED, Origins
 from mtp_regression.stages.case import Outcome
 from mtp_regression.stages.exports import save_and_compare, streamed
 from mtp_regression.stages.loaded import Loaded
@@ -18,14 +19,19 @@ def reloaded(loaded: Loaded) -> Outcome:
     for name, tensors in others.items():
         _load(loaded, name, tensors)
         expected = loaded.carried(tensors)
-        outcome += streamed(loaded, expected, before)
+        outcome += streamed(loaded, expected, _origins(loaded, expected, before))
         before = expected
     for name, tensors in others.items():
         _load(loaded, name, tensors)
         expected = loaded.carried(tensors)
-        outcome += save_and_compare(loaded, expected, loaded.folder / f"{name}-saved", before)
+        origins = _origins(loaded, expected, before)
+        outcome += save_and_compare(loaded, expected, loaded.folder / f"{name}-saved", origins)
         before = expected
     return outcome
+
+
+def _origins(loaded: Loaded, expected: Tensors, before: Tensors) -> Origins:
+    return Origins(expected, before=[before, loaded.source], as_before=NOT_RELOADED, config=loaded.config)
 
 
 def _others(loaded: Loaded) -> dict[str, Tensors]:

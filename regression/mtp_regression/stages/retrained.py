@@ -12,6 +12,7 @@ from mtp_checkpoint.layouts.keys import VISION_PREFIX
 from mtp_regression.comparison.other_checkpoint import Moved, SignFlipped
 from mtp_regression.comparison.tensors import Tensors
 from mtp_regression.oracle.fill import fill
+from mtp_regression.provenance.origins import Origins
 from mtp_regression.stages.case import Outcome
 from mtp_regression.stages.exports import save_and_compare, streamed
 from mtp_regression.stages.loaded import Loaded
@@ -32,10 +33,11 @@ def retrained(loaded: Loaded) -> Outcome:
     other = Moved(loaded.source, kept=kept) if knows else SignFlipped(loaded.source)
     retrain = partial(_fill, other=other) if knows else _flip
     retrain(loaded)
-    outcome = streamed(loaded, other, loaded.source)
+    origins = Origins(other, before=[loaded.source], config=loaded.config)
+    outcome = streamed(loaded, other, origins)
     if knows:
         retrain(loaded)  # so that a stream that changes the model costs its own stage alone
-    outcome += save_and_compare(loaded, other, loaded.folder / "retrained", loaded.source)
+    outcome += save_and_compare(loaded, other, loaded.folder / "retrained", origins)
     return outcome
 
 
