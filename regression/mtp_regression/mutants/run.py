@@ -96,8 +96,11 @@ def results(mutants: Sequence[Mutant], *, right: bool = False) -> Iterator[Resul
                 pool.submit(result, mutant.name, written[mutant.checkpoint], scratch / mutant.name, right)
                 for mutant in mutants
             ]
-            for future in as_completed(futures):
-                yield future.result()
+            try:
+                for future in as_completed(futures):
+                    yield future.result()
+            finally:  # whoever asked may have left
+                pool.shutdown(cancel_futures=True)
 
 
 def jobs() -> int:

@@ -16,7 +16,7 @@ ATTENTION = (
         "Megatron-Bridge 1481",
         row(Section.FULL, "linear_qkv.weight", order=c.projections_in_turn),
         BOTH,
-        "query",
+        "rows in the order query, output gate",
     ),
     Mutant(
         "output-gate-before-query",
@@ -24,7 +24,7 @@ ATTENTION = (
         "ROLL 497",
         row(Section.FULL, "linear_qkv.weight", order=c.gate_before_query),
         BOTH,
-        "query holds output gate",
+        "query and output gate exchanged",
     ),
     Mutant(
         "other-key-head",
@@ -48,7 +48,7 @@ ATTENTION = (
         "Megatron-Bridge 1690",
         row(Section.LINEAR, "in_proj.weight", parts=one_part),
         BOTH,
-        "GDN",
+        "query, key, value, z, beta, alpha cut as one",
         layout="tp2",
     ),
     Mutant(
@@ -57,7 +57,7 @@ ATTENTION = (
         "",
         row(Section.LINEAR, "conv1d.weight", parts=one_part),
         BOTH,
-        "GDN",
+        "query, key, value cut as one",
         layout="tp2",
     ),
     Mutant(
@@ -74,7 +74,7 @@ ATTENTION = (
         "",
         row(Section.LINEAR, "in_proj.weight", order=c.alpha_before_beta),
         BOTH,
-        "GDN parts exchanged",
+        "beta and alpha exchanged",
     ),
     Mutant(
         "gdn-key-before-query",
@@ -82,7 +82,7 @@ ATTENTION = (
         "",
         row(Section.LINEAR, "in_proj.weight", order=c.key_before_query),
         BOTH,
-        "GDN parts exchanged",
+        "query and key exchanged",
     ),
     Mutant(
         "decays-reversed",
@@ -98,7 +98,7 @@ ATTENTION = (
         "Megatron-Bridge 1690",
         row(Section.FUSED_LINEAR, "in_proj.weight", order=in_turn),
         BOTH,
-        "GDN",
+        "rows in the order query, key, value, z by key head",
         model=FUSED,
     ),
     Mutant(
@@ -107,7 +107,7 @@ ATTENTION = (
         "",
         row(Section.VISION_LAYER, "linear_qkv.weight", order=in_turn),
         BOTH,
-        "query",
+        "rows in the order query, then key, then value",
     ),
     Mutant(
         "vision-bias-whole",
@@ -115,7 +115,7 @@ ATTENTION = (
         "",
         row(Section.VISION_LAYER, "linear_fc1.bias", cut=Cut.WHOLE),
         BOTH,
-        "ranks' shards",
+        "whole, not cut for 2 tp ranks",
         layout="tp2",
     ),
     Mutant(
@@ -141,7 +141,7 @@ ATTENTION = (
         "",
         row(Section.MTP, "eh_proj.weight", cut=Cut.ROW_PARALLEL),
         BOTH,
-        "cut along the wrong axis",
+        "cut along the wrong axis: columns, not rows",
         layout="tp2",
     ),
     Mutant(
@@ -150,6 +150,6 @@ ATTENTION = (
         "",
         exchanged(Section.MTP, "enorm.weight", "hnorm.weight"),
         BOTH,
-        "is ",
+        "is mtp.layers.0.hnorm.weight",
     ),
 )

@@ -79,7 +79,7 @@ EXPORTS = (
         "",
         each(FC, scaled(0.5)),
         EXPORTED,
-        "multiplied by",
+        "multiplied by 1/2",
     ),
     Mutant(
         "exports-fc-reversed",
@@ -141,7 +141,7 @@ EXPORTS = (
         "Megatron-Bridge 5731",
         each("_scale_inv$", lambda tensor: tensor.squeeze()),
         EXPORTED,
-        "shape",
+        "dimensions of 1 removed",
         model=MOE_FP8,
     ),
 )

@@ -86,7 +86,7 @@ LOADS = (
         "slime 1799",
         c.LocalExperts,
         LOADED,
-        "local instead of global",
+        "experts numbered on each rank of ep2",
         model=MOE,
         layout="ep2",
     ),
@@ -122,7 +122,7 @@ LOADS = (
         "Megatron-Bridge 1716",
         c.OtherRanksShards,
         LOADED,
-        "tp rank",
+        "shard of tp rank",
         layout="tp2",
     ),
     Mutant(
@@ -196,7 +196,7 @@ LOADS = (
     Mutant(
         "packed-is-a-key-error",
         "Looks for experts one by one, and raises an error where they are packed.",
-        "mbridge 145, ROLL 480",
+        "mbridge 145, ROLL 480, ms-swift 8074",
         c.failing("mtp.layers.0.mlp.experts.0.gate_proj.weight", c.mtp_is_packed),
         WHOLE_CASE,
         model=MOE,
