@@ -40,7 +40,7 @@ EXPORTS = (
         "Exports two experts of MTP in each other's place.",
         "AReaL 1595",
         each(PACKED, c.experts_swapped),
-        origin="experts permuted",
+        origin="experts 2 and 5 exchanged",
     ),
     OF_MOE(
         "exports-last-expert-everywhere",
@@ -55,7 +55,7 @@ EXPORTS = (
         "Megatron-Bridge 3278, torchtitan 4373",
         each(r"experts\.down_proj$", c.transposed),
         seen_by=(*EXPORTED, Stage.FILES),
-        origin="transposed",
+        origin="axes 1 and 2 exchanged",
     ),
     OF_MOE(
         "exports-down-transposed-in-its-shape",

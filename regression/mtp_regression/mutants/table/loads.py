@@ -86,7 +86,7 @@ LOADS = (
         "slime 1799",
         c.LocalExperts,
         LOADED,
-        "experts numbered on each rank of ep2",
+        "the number on the rank",
         model=MOE,
         layout="ep2",
     ),

@@ -79,7 +79,7 @@ MLP = (
         "",
         attributes(placement=p.ExpertsInTurn),
         BOTH,
-        "experts permuted: holds 0, 4, 1, 5",
+        "is expert 2's, not expert 1's",
         model=MOE,
         layout="ep2",
     ),
