@@ -6,6 +6,7 @@ import os
 import shlex
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -132,5 +133,10 @@ class Suite:
 
 
 def _environment(asked: Path) -> dict[str, str]:
-    """Return the environment of a run whose tests tell in a file which bridges they ask for."""
-    return {**{key: text for key, text in os.environ.items() if key != MUTANT}, ASKED: str(asked)}
+    """Return the environment of a run whose tests tell in a file which bridges they ask for.
+
+    Programs beside this Python are found first: its pytest has the kit, whether or not it is on the path.
+    """
+    kept = {key: text for key, text in os.environ.items() if key != MUTANT}
+    path = os.pathsep.join([str(Path(sys.executable).parent), kept.get("PATH", os.defpath)])
+    return {**kept, "PATH": path, ASKED: str(asked)}
