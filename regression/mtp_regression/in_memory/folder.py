@@ -42,7 +42,7 @@ class FolderWriter:
         folder.mkdir(parents=True)
 
     def add(self, key: str, tensor: Array) -> None:
-        """Take a tensor; one that the checkpoint does not have goes into a file of its own kind."""
+        """Take a tensor; one that the checkpoint does not have goes into a file of its own."""
         file = self._files.setdefault(key, _OTHERS)
         self._waiting.setdefault(file, {})[key] = tensor
         self._sizes[key] = tensor.nbytes

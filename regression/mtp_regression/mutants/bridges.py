@@ -16,7 +16,7 @@ from mtp_regression.comparison.tensors import RawTensor, read_folder
 from mtp_regression.in_memory.bridge import InMemoryBridge
 from mtp_regression.in_memory.conversions import Array
 from mtp_regression.in_memory.folder import write_file
-from mtp_regression.mutants.mutant import Change, Changed, Mutant, Stream
+from mtp_regression.mutants.mutant import Changed, Mutant
 from mtp_regression.mutants.table import MUTANTS
 
 
@@ -94,6 +94,3 @@ def rewrite(folder: Path, change: Changed) -> None:
     if headers.index is not None:
         index = {"metadata": {"total_size": sum(a.nbytes for a in changed.values())}, "weight_map": where}
         (folder / INDEX_NAME).write_text(json.dumps(index, indent=2), encoding="utf-8")
-
-
-__all__ = ["Change", "Stream", "rewrite", "with_mistake"]
