@@ -28,6 +28,7 @@ from mtp_regression.ranks.parallel import Coordinates, Parallel
 Run = Callable[..., dict[str, dict[str, Any]]]
 
 YIELDS_TWICE = "in_memory_mistakes:YieldsTwice"
+MUTANTS = "mtp_regression.mutants.bridges"
 ROUND = ("packed-tp1::*", "packed-ep2::*")
 
 
@@ -37,7 +38,7 @@ def run(tmp_path: Path) -> Run:
 
     def checks(adapter: str, *only: str, **options: Any) -> dict[str, dict[str, Any]]:
         text = io.StringIO()
-        name = adapter if adapter == "in-memory" else f"in_memory_mistakes:{adapter}"
+        name = adapter if adapter == "in-memory" or ":" in adapter else f"in_memory_mistakes:{adapter}"
         report = run_checks(
             name,
             only=only,
@@ -86,9 +87,9 @@ def test_faults_that_load_are_no_checks(make_checkpoint: MakeCheckpoint) -> None
 
 def test_what_is_broken_must_be_refused_and_named(run: Run) -> None:
     fault = "fault-half-packed-tp1::refused"
-    [finding] = run("LoadsAnything", fault)[fault]["tensors"]
+    [finding] = run(f"{MUTANTS}:absent-mtp-is-zeros", fault)[fault]["tensors"]
     assert finding["detail"].startswith("was loaded: ")
-    [finding] = run("RefusesMutely", fault)[fault]["tensors"]
+    [finding] = run(f"{MUTANTS}:refuses-mutely", fault)[fault]["tensors"]
     assert finding["detail"].startswith("names none of layer 0, mtp.layers.0.mlp.experts.down_proj")
 
 
@@ -243,7 +244,7 @@ def test_ranks_that_are_there_may_be_too_few(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_cannot_be_read_is_the_verdict_of_what_was_saved(run: Run) -> None:
-    record = run("LosesAShard", "packed-tp1::saved")["packed-tp1::saved"]
+    record = run(f"{MUTANTS}:shard-lost", "packed-tp1::saved")["packed-tp1::saved"]
     assert (record["verdict"], record["crash"]) == ("wrong", None)
     [found] = record["tensors"]
     assert "No such file or directory, and the index puts" in found["detail"]

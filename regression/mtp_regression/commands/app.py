@@ -8,7 +8,16 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from mtp_regression.commands import checkpoint, conformance, coverage, doctor, listings, patch, roundtrip
+from mtp_regression.commands import (
+    checkpoint,
+    conformance,
+    coverage,
+    doctor,
+    listings,
+    mutants,
+    patch,
+    roundtrip,
+)
 
 _ROOMS: Mapping[str, tuple[Callable[..., None], ...]] = {
     "Checkpoints": (
@@ -18,7 +27,7 @@ _ROOMS: Mapping[str, tuple[Callable[..., None], ...]] = {
         checkpoint.inspect,
         listings.faults,
     ),
-    "Any bridge": (conformance.conformance, roundtrip.roundtrip, listings.scenarios),
+    "Any bridge": (conformance.conformance, roundtrip.roundtrip, listings.scenarios, mutants.mutants),
     "Megatron-Bridge": (patch.patch, coverage.coverage, doctor.doctor),
 }
 """The commands, by what they are about."""

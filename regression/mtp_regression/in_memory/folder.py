@@ -23,12 +23,17 @@ def write_file(path: Path, tensors: Mapping[str, Array]) -> None:
     path.write_bytes(save(content, metadata={"format": "pt"}))
 
 
+_OTHERS = "model-others.safetensors"
+"""The file of tensors that the checkpoint does not have, which a bridge with a mistake may write."""
+
+
 class FolderWriter:
     """Writes every file as soon as its tensors are there."""
 
     def __init__(self, folder: Path, like: Checkpoint) -> None:
         """Begin a folder, which does not exist, whose files have the names and tensors of a checkpoint's."""
         self._folder, self._like = folder, like
+        self._files = dict(like.headers.shard_of)
         self._left: dict[str, set[str]] = {}
         for key, file in like.headers.shard_of.items():
             self._left.setdefault(file, set()).add(key)
@@ -37,12 +42,13 @@ class FolderWriter:
         folder.mkdir(parents=True)
 
     def add(self, key: str, tensor: Array) -> None:
-        """Take a tensor of the checkpoint's."""
-        file = self._like.headers.shard_of[key]
+        """Take a tensor; one that the checkpoint does not have goes into a file of its own."""
+        file = self._files.setdefault(key, _OTHERS)
         self._waiting.setdefault(file, {})[key] = tensor
         self._sizes[key] = tensor.nbytes
-        self._left[file].remove(key)
-        if not self._left[file]:
+        left = self._left.get(file, set())
+        left.discard(key)
+        if file in self._left and not left:
             write_file(self._folder / file, self._waiting.pop(file))
 
     def finish(self) -> None:
@@ -50,10 +56,10 @@ class FolderWriter:
         headers = self._like.headers
         for file, tensors in self._waiting.items():
             write_file(self._folder / file, tensors)
-        if headers.index is not None or len(headers.shards) > 1:
+        if headers.index is not None or len({self._files[key] for key in self._sizes}) > 1:
             index = {
                 "metadata": {"total_size": sum(self._sizes.values())},
-                "weight_map": {key: headers.shard_of[key] for key in sorted(self._sizes)},
+                "weight_map": {key: self._files[key] for key in sorted(self._sizes)},
             }
             text = json.dumps(index, indent=2, ensure_ascii=False) + "\n"
             (self._folder / INDEX_NAME).write_text(text, encoding="utf-8")

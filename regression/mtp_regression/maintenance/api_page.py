@@ -22,6 +22,7 @@ MODULES = (
     "mtp_bridge_patch",
     "mtp_regression",
     "mtp_regression.plugin",
+    "mtp_regression.mutants",
 )
 """Modules whose `__all__` is public, in the order of the page."""
 

@@ -32,6 +32,7 @@ for table in (
     tables.board,
     tables.board_page,
     tables.api_page,
+    tables.mutants_page,
 ):
     app.command()(table)
 

@@ -36,6 +36,15 @@ def cases_page() -> None:
     print(page(), end="")
 
 
+def mutants_page() -> None:
+    """Print docs/mutants.md, from what the suite and others' criteria see of each mutant."""
+    from mtp_regression.maintenance.mutants_page import page
+    from mtp_regression.mutants.run import results
+    from mtp_regression.mutants.table import MUTANTS
+
+    print(page(list(results([*MUTANTS.values()]))), end="")
+
+
 def api_page() -> None:
     """Print docs/api.md, from the docstrings of what is public."""
     from mtp_regression.maintenance.api_page import page

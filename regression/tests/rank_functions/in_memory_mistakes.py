@@ -74,29 +74,6 @@ class CannotSave(InMemoryBridge):
         raise OSError(f"no room for {folder.name}")
 
 
-class LoadsAnything(InMemoryBridge):
-    """Loads nothing, and so every checkpoint."""
-
-    bridge = "loads-anything"
-
-    def load(self, checkpoint: Path) -> None:
-        del checkpoint
-        for _, parameter in self.parameters():
-            parameter[...] = 0
-
-
-class RefusesMutely(InMemoryBridge):
-    """Refuses what is broken, and does not say what."""
-
-    bridge = "refuses-mutely"
-
-    def load(self, checkpoint: Path) -> None:
-        try:
-            super().load(checkpoint)
-        except Exception:
-            raise ValueError("cannot load") from None
-
-
 class StreamsAlone(InMemoryBridge):
     """Has neither a save nor a second load."""
 
@@ -129,14 +106,3 @@ class OneRankHangs(InMemoryBridge):
         if self.world.rank == 1:
             threading.Event().wait()
         super().load(checkpoint)
-
-
-class LosesAShard(InMemoryBridge):
-    """Ends its save well, and leaves a file out that the index names."""
-
-    bridge = "loses-a-shard"
-
-    def save(self, folder: Path) -> None:
-        super().save(folder)
-        if self.world.rank == 0:
-            next(folder.glob("*-of-*.safetensors")).unlink()

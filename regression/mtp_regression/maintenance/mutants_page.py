@@ -1,0 +1,76 @@
+"""The page of mutants, from what became of each.
+
+python -m mtp_regression.maintenance mutants-page > docs/mutants.md
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from mtp_regression.mutants.criteria import CRITERIA
+from mtp_regression.mutants.run import Result
+from mtp_regression.mutants.table import MUTANTS
+
+_HEAD = """# Mutants
+
+Would a test have noticed? `mtpkit mutants` makes the mistakes that bridges were reported for, and others like
+them, in the bridge of numpy arrays that ships with the kit (`in-memory`), one at a time, and runs the suite's
+checks on each. All are seen by the stages that are meant to see them ([report.md](report.md)), and by no
+other; the bridge without a mistake passes with every one of these checkpoints and layouts.
+
+    mtpkit mutants --list
+    mtpkit mutants 'exports-*'
+    mtpkit roundtrip CHECKPOINT --adapter mtp_regression.mutants.bridges:packed-mtp-skipped
+    mtpkit mutants --suite 'pytest my_tests'
+
+The third shows what a report says of one; the last how many of them [your own tests](your-bridge.md) notice.
+
+For comparison, the same mutants before the criteria of others, written from their tests, each with the
+mutant's checkpoint in its layout. Parameters are random before the load, as Megatron-Core makes them; weights
+are the fixtures', most of them between 2**-8 and 2**-4. Not all mutants can show in one export: for that no
+criterion is to blame, so the last column counts those alone that the stages `stream` or `saved` see.
+
+"""
+
+
+def page(results: Sequence[Result]) -> str:
+    """Return the page as Markdown.
+
+    Args:
+        results: What became of every mutant, in any order.
+    """
+    by_name = {result.name: result for result in results}
+    found = [by_name[name] for name in MUTANTS]
+    return _HEAD + "\n".join([*_scores(found), "", *_table(found)]) + "\n"
+
+
+def _scores(found: Sequence[Result]) -> Iterator[str]:
+    showing = [result for result in found if {"stream", "saved"} & {*result.seen_by}]
+    yield "| criterion | what it compares | sees | of those that show in one export |"
+    yield "|---|---|---|---|"
+    ours = sum(result.killed for result in found)
+    yield (
+        f"| mtp-bridge-kit | every byte, in every stage | {ours} of {len(found)} "
+        f"| {len(showing)} of {len(showing)} |"
+    )
+    for name, criterion in CRITERIA.items():
+        of = "saved folder" if criterion.saved else "stream"
+        about = f"the {of}: {criterion.about} (`{criterion.file}`)"
+        every, some = (sum(result.criteria[name] for result in part) for part in (found, showing))
+        yield f"| {criterion.project} | {about} | {every} of {len(found)} | {some} of {len(showing)} |"
+
+
+def _table(found: Sequence[Result]) -> Iterator[str]:
+    columns = ("mutant", "what it does", "reports", "shown by", "seen by", *CRITERIA)
+    yield from (f"| {' | '.join(columns)} |", "|---" * len(columns) + "|")
+    for result in found:
+        mutant = MUTANTS[result.name]
+        criteria = ["seen" if failed else "-" for failed in result.criteria.values()]
+        cells = (
+            mutant.about,
+            mutant.report or "-",
+            mutant.shown_by.replace("|", "\\|"),
+            ", ".join(result.seen_by),
+            *criteria,
+        )
+        yield f"| `{mutant.name}` | {' | '.join(cells)} |"

@@ -1,0 +1,1 @@
+"""What mutants are made of: replaced conversions, methods and exports."""

@@ -1,0 +1,155 @@
+"""Mutants that err both ways alike, so that a round trip is exact: attention, norms, MTP's own parameters."""
+
+from mtp_regression.in_memory.conversions import Cut, in_turn, one_part
+from mtp_regression.in_memory.table import Section
+from mtp_regression.mutants.changes import conversions as c
+from mtp_regression.mutants.changes.conversions import columns, exchanged, row
+from mtp_regression.mutants.mutant import DENSE, FUSED, Mutant
+from mtp_regression.stages.case import Stage
+
+BOTH = (Stage.NATIVE, Stage.RETRAINED)
+
+ATTENTION = (
+    Mutant(
+        "heads-in-turn",
+        "Puts all queries, keys and values one after the other, in place of group by group.",
+        "Megatron-Bridge 1481",
+        row(Section.FULL, "linear_qkv.weight", order=c.projections_in_turn),
+        BOTH,
+        "rows in the order query, output gate",
+    ),
+    Mutant(
+        "output-gate-before-query",
+        "Takes each head's output gate for its query.",
+        "ROLL 497",
+        row(Section.FULL, "linear_qkv.weight", order=c.gate_before_query),
+        BOTH,
+        "query and output gate exchanged",
+    ),
+    Mutant(
+        "other-key-head",
+        "Gives each query group the next one's key head.",
+        "verl 6681",
+        row(Section.FULL, "linear_qkv.weight", order=c.other_key_head),
+        BOTH,
+        "key",
+    ),
+    Mutant(
+        "gdn-norm-as-it-is",
+        "Does not subtract 1 from the norm of GDN, which Megatron-Core adds.",
+        "mlx-lm 1735",
+        row(Section.LINEAR, "out_norm.weight", offset=0),
+        BOTH,
+        "1 was not subtracted",
+    ),
+    Mutant(
+        "gdn-cut-together",
+        "Cuts GDN's projections all together, so that a rank has another's query or value heads.",
+        "Megatron-Bridge 1690",
+        row(Section.LINEAR, "in_proj.weight", parts=one_part),
+        BOTH,
+        "query, key, value, z, beta, alpha cut as one",
+        layout="tp2",
+    ),
+    Mutant(
+        "convolution-cut-together",
+        "Cuts the channels of GDN's convolution all together.",
+        "",
+        row(Section.LINEAR, "conv1d.weight", parts=one_part),
+        BOTH,
+        "query, key, value cut as one",
+        layout="tp2",
+    ),
+    Mutant(
+        "convolution-reversed",
+        "Takes the taps of GDN's convolution from the last.",
+        "",
+        columns(Section.LINEAR, "conv1d.weight", c.reversed_columns),
+        BOTH,
+        "columns reversed",
+    ),
+    Mutant(
+        "gdn-alpha-before-beta",
+        "Takes GDN's alpha for beta.",
+        "",
+        row(Section.LINEAR, "in_proj.weight", order=c.alpha_before_beta),
+        BOTH,
+        "beta and alpha exchanged",
+    ),
+    Mutant(
+        "gdn-key-before-query",
+        "Takes GDN's queries for its keys.",
+        "",
+        row(Section.LINEAR, "in_proj.weight", order=c.key_before_query),
+        BOTH,
+        "query and key exchanged",
+    ),
+    Mutant(
+        "decays-reversed",
+        "Numbers GDN's decays from the last head.",
+        "",
+        row(Section.LINEAR, "A_log", order=c.reversed_rows),
+        BOTH,
+        "rows reversed",
+    ),
+    Mutant(
+        "fused-gdn-in-turn",
+        "Takes what Qwen3-Next stores by key head for query, key, value and z one after the other.",
+        "Megatron-Bridge 1690",
+        row(Section.FUSED_LINEAR, "in_proj.weight", order=in_turn),
+        BOTH,
+        "rows in the order query, key, value, z by key head",
+        model=FUSED,
+    ),
+    Mutant(
+        "vision-heads-in-turn",
+        "Takes queries, keys and values of the vision tower one after the other, in place of head by head.",
+        "",
+        row(Section.VISION_LAYER, "linear_qkv.weight", order=in_turn),
+        BOTH,
+        "rows in the order query, then key, then value",
+    ),
+    Mutant(
+        "vision-bias-whole",
+        "Gives every tensor-parallel rank the whole bias of a weight that is cut by rows.",
+        "",
+        row(Section.VISION_LAYER, "linear_fc1.bias", cut=Cut.WHOLE),
+        BOTH,
+        "whole, not cut for 2 tp ranks",
+        layout="tp2",
+    ),
+    Mutant(
+        "vocabulary-reversed",
+        "Numbers the tokens of the embedding from the last.",
+        "",
+        row(Section.EMBEDDING, "word_embeddings.weight", order=c.reversed_rows),
+        BOTH,
+        "rows reversed",
+        model=DENSE,
+    ),
+    Mutant(
+        "mtp-fc-halves-exchanged",
+        "Takes the half of `mtp.fc` for the embedding for that of the hidden state.",
+        "slime 1702",
+        columns(Section.MTP, "eh_proj.weight", c.halves_exchanged),
+        BOTH,
+        "halves exchanged",
+    ),
+    Mutant(
+        "mtp-fc-cut-by-columns",
+        "Cuts `mtp.fc` by columns among the tensor-parallel ranks, in place of rows.",
+        "",
+        row(Section.MTP, "eh_proj.weight", cut=Cut.ROW_PARALLEL),
+        BOTH,
+        "cut along the wrong axis: columns, not rows",
+        layout="tp2",
+    ),
+    Mutant(
+        "mtp-norms-exchanged",
+        "Takes MTP's norm of the embedding for that of the hidden state.",
+        "",
+        exchanged(Section.MTP, "enorm.weight", "hnorm.weight"),
+        BOTH,
+        "is mtp.layers.0.hnorm.weight",
+    ),
+)
