@@ -28,11 +28,15 @@ def report_of(
     not_run: Sequence[str] = (),
     stages_not_run: Mapping[str, str] = MappingProxyType({}),
     unfinished: Sequence[str] = (),
+    command: str = "",
+    checkpoints: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Make the JSON report of a run; `docs/report.md` describes it."""
     return {
         "schema": SCHEMA,
         "kit": kit_release(),
+        "command": command,
+        "checkpoints": {name: dict(about) for name, about in checkpoints.items()},
         "device": device,
         "import_seconds": round(import_seconds, 3),
         "seconds": round(seconds, 3),
