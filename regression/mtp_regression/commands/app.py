@@ -9,6 +9,8 @@ import typer
 from typer.core import TyperGroup
 
 from mtp_regression.commands import checkpoint, conformance, coverage, doctor, listings, patch, roundtrip
+from mtp_regression.commands.results.diff import diff
+from mtp_regression.commands.results.report import report
 
 _ROOMS: Mapping[str, tuple[Callable[..., None], ...]] = {
     "Checkpoints": (
@@ -19,6 +21,7 @@ _ROOMS: Mapping[str, tuple[Callable[..., None], ...]] = {
         listings.faults,
     ),
     "Any bridge": (conformance.conformance, roundtrip.roundtrip, listings.scenarios),
+    "What came of it": (report, diff),
     "Megatron-Bridge": (patch.patch, coverage.coverage, doctor.doctor),
 }
 """The commands, by what they are about."""

@@ -65,6 +65,18 @@ def _plain(record: Record) -> dict[str, Any]:
     return plain
 
 
+def records_of(report: Mapping[str, Any]) -> list[Record]:
+    """Make the records of a report that was read.
+
+    Raises:
+        ValueError: They are no records.
+    """
+    try:
+        return [Record.of(fields) for fields in report["records"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"a record of the report cannot be read: {error!r}") from None
+
+
 def read_report(path: Path) -> dict[str, Any]:
     """Read a report that `mtpkit roundtrip` has written.
 

@@ -74,7 +74,7 @@ class Facts:
 
     def mtp_experts(self, record: Record) -> str:
         """How a record's checkpoint stores its MTP experts; empty if that is not known."""
-        return str(self.report["checkpoints"].get(record.checkpoint, {}).get("mtp_experts", ""))
+        return str(self.report.get("checkpoints", {}).get(record.checkpoint, {}).get("mtp_experts", ""))
 
 
 def explain(facts: Facts) -> Explanation:

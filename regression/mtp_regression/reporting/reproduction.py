@@ -24,12 +24,12 @@ def reproduce(record: Record, report: Mapping[str, Any]) -> list[str]:
         record: The record.
         report: The report; one without a command, as a script may make it, has nothing to reproduce.
     """
-    command = shlex.split(report["command"])
+    command = shlex.split(report.get("command", ""))
     if not command:
         return []
     if command[1] == "conformance":
         return [shlex.join([*command[:3], "--only", record.check])]
-    about = report["checkpoints"].get(record.checkpoint, {})
+    about = report.get("checkpoints", {}).get(record.checkpoint, {})
     words = [*command[:2], *shlex.split(about.get("given", record.checkpoint)), *_bridge(command)]
     words += ["--parallel", record.parallel, "--stage", record.stage]
     return [*filter(None, [about.get("made", "")]), shlex.join(words)]

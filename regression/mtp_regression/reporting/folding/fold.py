@@ -130,7 +130,8 @@ def _once(findings: Iterable[Finding]) -> list[str]:
 
 
 def _count(names: Sequence[str]) -> str:
-    return f"{len(names)} tensor{'s' * (len(names) != 1)}"
+    noun = "field" if ": " in names[0] else "tensor"  # of a file beside the weights
+    return f"{len(names)} {noun}{'s' * (len(names) != 1)}"
 
 
 def _first_names(names: Sequence[str]) -> str:
