@@ -150,7 +150,11 @@ def test_side_files_and_layouts_of_folders(make_checkpoint: MakeCheckpoint, tmp_
 
 
 @pytest.mark.parametrize("at", [0, PIECE - 1, PIECE, 2 * PIECE + 6])
-def test_stored_bytes_are_compared_to_the_last(tmp_path: Path, at: int) -> None:
+@pytest.mark.parametrize("large", [1 << 24, 1])
+def test_stored_bytes_are_compared_to_the_last(
+    tmp_path: Path, at: int, large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "_LARGE", large)  # from which on two threads read
     size = 2 * PIECE + 7
     content = np.arange(size + 3).astype(np.uint8)
     (tmp_path / "a").write_bytes(content[3:].tobytes())

@@ -11,6 +11,7 @@ from mtp_checkpoint.files.untrusted import parse_object, read_json
 from mtp_checkpoint.inspection.declaration import CONFIG_NAME
 from mtp_regression.comparison.compare import compare
 from mtp_regression.comparison.side_files import compare_side_files, side_files
+from mtp_regression.comparison.stored import Stored
 from mtp_regression.comparison.tensors import DTYPES, RawTensor, Tensors, read_folder
 from mtp_regression.comparison.verdicts import Finding
 
@@ -44,8 +45,14 @@ def compare_folders(first: Path, second: Path, *, progress: Callable[[int], None
     source, other = read_folder(first), read_folder(second)
     findings = compare(source, _told(other, progress))
     config = parse_object(read_json(first / CONFIG_NAME), "")[0] if (first / CONFIG_NAME).exists() else {}
-    findings += compare_side_files(first, second, config)
-    return Compared(len(source), len(side_files(first)), findings)
+    files = side_files(first)
+    same = [name for name in files & side_files(second) if _same(first / name, second / name)]
+    findings += compare_side_files(first, second, config, same=same)
+    return Compared(len(source), len(files), findings)
+
+
+def _same(one: Path, other: Path) -> bool:
+    return Stored(one, 0, one.stat().st_size).equals(Stored(other, 0, other.stat().st_size))
 
 
 def _told(tensors: Tensors, progress: Callable[[int], None] | None) -> Iterator[tuple[str, RawTensor]]:
