@@ -168,8 +168,9 @@ def test_roles_that_are_not_there_are_told_and_not_run(run: Run) -> None:
 def test_parameters_of_other_names_are_told_in_one_line(run: Run) -> None:
     assert failed(run("OtherNames", "packed-tp1::native")) == {"packed-tp1::native"}
     text: str = run.text  # type: ignore[attr-defined]
-    [line] = [line for line in text.splitlines() if "other names?" in line]
-    assert re.fullmatch(r"  (\d+) expected below decoder. and \1 unknown below trunk.: other names\?", line)
+    [line] = [line for line in text.splitlines() if line.startswith("missing: other names?")]
+    told = r"missing: other names\? (\d+) tensors expected, decoder\..*; unknown: \1 tensors, trunk\..*"
+    assert re.fullmatch(told, line)
     assert failed(run("OtherNamesTold", "packed-tp1::native")) == set()
 
 
@@ -202,10 +203,11 @@ def test_pytest_class(
     done.stdout.fnmatch_lines(
         [
             "*test*packed-tp1::stream*",
-            "packed, tp1, stream: wrong",
-            "  mtp.fc.weight: * elements differ*",
-            "*<round trip: stream wrong>.passed*",
-            "qwen3.6-35b-a3b, ep2, stream: wrong",
+            "*AssertionError: packed-tp1::stream: wrong: mtp.fc.weight: * elements differ*",
+            "wrong: mtp.fc.weight: * elements differ*",
+            "  in packed in tp1: stream",
+            "*<round trip: stream wrong; wrong: mtp.fc.weight: * elements differ*>.passed*",
+            "  in qwen3.6-35b-a3b in ep2: stream",
             "TestIt: not collected: forward: no logits",
         ]
     )

@@ -3,13 +3,14 @@
 import json
 from dataclasses import replace
 
+import pytest
 from rich.console import Console
 
 from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.ranks.devices import Device
 from mtp_regression.reporting.document import report_of
 from mtp_regression.reporting.record import Crash, Record
-from mtp_regression.reporting.terminal import findings, show
+from mtp_regression.reporting.terminal import findings, show, trace
 from mtp_regression.roundtrip.judge import merge
 from mtp_regression.stages.case import Outcome, Stage
 
@@ -37,25 +38,42 @@ def shown(*records: Record, width: int = 80) -> str:
     return console.export_text()
 
 
-def test_table_has_a_row_a_checkpoint_and_a_column_a_layout() -> None:
+def test_table_has_a_row_a_layout_and_a_column_a_checkpoint() -> None:
     records = [
         replace(EXACT, checkpoint=name, parallel=layout, declared=declared)
         for name, declared in (("first", 0), ("second", 6))
         for layout in ("tp1", "ep2")
     ]
     text = shown(*records)
-    header = next(line for line in text.splitlines() if "checkpoint" in line)
-    assert header.index("tp1") < header.index("ep2")
+    [header] = [line for line in text.splitlines() if "layout" in line]
+    assert header.index("first") < header.index("second")
+    assert text.index("tp1") < text.index("ep2")
     assert text.count("6 declared") == 2
     assert text.count("1.2 s") == 4
     assert "4 of 4 cells exact in 2.0 s after an import of 20.0 s; modules from engine" in text
+    assert "what happened" not in text
 
 
 def test_narrow_terminal_splits_the_table() -> None:
-    records = [replace(EXACT, parallel=f"ep{size}") for size in (1, 2, 4, 8)]
+    records = [
+        replace(EXACT, checkpoint=f"number{size}", parallel=f"ep{n}") for size in range(4) for n in (1, 2)
+    ]
     text = shown(*records, width=40)
-    assert text.count("checkpoint") > 1
-    assert all(f"ep{size}" in text for size in (1, 2, 4, 8))
+    assert text.count("layout") > 1
+    assert all(f"number{size}" in text for size in range(4))
+
+
+def test_of_hundreds_of_cells_those_that_are_exact_are_told_in_a_line() -> None:
+    grid = [replace(EXACT, checkpoint=name, parallel=f"ep{n}") for name in ("a", "b") for n in range(1, 14)]
+    alone = [replace(EXACT, checkpoint=f"scenario{n}") for n in range(300)]
+    text = shown(*grid, *alone)
+    assert "exact: a, b in 13 layouts\nexact: 300 checkpoints, each in one layout\n" in text
+    grid[5] = replace(grid[5], verdict=Verdict.WRONG)
+    alone[7] = replace(alone[7], verdict=Verdict.WRONG)
+    text = shown(*grid, *alone)
+    assert "exact: a, b in 12 other layouts" in text
+    assert "exact: 299 checkpoints, each in one layout" in text
+    assert [line.split()[1] for line in text.splitlines() if line.startswith("│")] == ["ep6", "scenario7"]
 
 
 def test_cell_shows_the_gravest_verdict_of_its_stages() -> None:
@@ -64,22 +82,22 @@ def test_cell_shows_the_gravest_verdict_of_its_stages() -> None:
     assert "│ wrong" in text
 
 
-def test_findings_are_counted_and_the_first_few_shown() -> None:
-    wrong = [Finding(f"tensor{number}", Verdict.WRONG, "differs") for number in range(9)]
-    declared = Finding("declared", Verdict.DTYPE)
+def test_findings_are_told_once_and_what_is_declared_is_not() -> None:
+    wrong = [Finding(f"tensor.{number}", Verdict.WRONG, f"{number} differ") for number in range(9)]
+    declared = Finding("known", Verdict.WRONG, "9 differ", declared=True)
     record = replace(EXACT, verdict=Verdict.WRONG, tensors=[declared, *wrong], warnings=["look out"])
-    lines = list(findings([EXACT, record]))
-    assert lines[0] == "first, tp1, native: wrong"
-    assert lines[1] == "  tensor0: differs"
-    assert "  ... 9 in all" in lines
-    assert "  the bridge warned: look out" in lines
-    assert not any("declared" in line for line in lines)
+    assert list(findings([EXACT, record])) == [
+        "wrong: 9 tensors, tensor.{0-8}",
+        "  tensor.0: 0 differ",
+        "  in first in tp1: native",
+        "the bridge warned: look out",
+    ]
 
 
 def test_parameter_is_named_with_its_place() -> None:
     wrong = Finding("mtp.layers.0.enorm.weight", Verdict.WRONG, "1 of 8", rank=3, chunk=1)
-    lines = list(findings([replace(EXACT, verdict=Verdict.WRONG, tensors=[wrong])]))
-    assert lines[1] == "  rank 3, chunk 1, mtp.layers.0.enorm.weight: 1 of 8"
+    lines = list(findings([replace(EXACT, ranks=4, verdict=Verdict.WRONG, tensors=[wrong])]))
+    assert lines == ["wrong: mtp.layers.0.enorm.weight: 1 of 8", "  in first in tp1: native; rank 3, chunk 1"]
 
 
 def test_findings_of_ranks_and_chunks_are_apart_and_exports_are_one() -> None:
@@ -93,11 +111,23 @@ def test_findings_of_ranks_and_chunks_are_apart_and_exports_are_one() -> None:
 
 
 def test_same_crash_is_told_once() -> None:
-    why = Crash(Stage.LOAD, 1, "raised", "KeyError", "'x'", refused=False, text="rank 1 raised\ntraceback")
+    text = "rank 1 raised\n\ntraceback\n\nlogs:\n  rank 0: log0\n  rank 1: log1"
+    why = Crash(Stage.LOAD, 1, "raised", "builtins.KeyError", "'x'", refused=False, text=text)
     crash = replace(EXACT, verdict=why.verdict, crash=why)
-    lines = list(findings([crash, replace(crash, stage=Stage.STREAM)]))
-    assert lines.count("  traceback") == 1
-    assert lines[-1] == "  for the same reason"
+    assert list(findings([crash, replace(crash, stage=Stage.STREAM)])) == [
+        "crash-import: KeyError: 'x'",
+        "  in first in tp1: native, stream",
+        "    rank 1 raised",
+        "    traceback",
+        "    rank 1: log1",
+    ]
+
+
+@pytest.mark.parametrize(("kind", "last"), [("raised", "line 99"), ("timeout", "...")])
+def test_long_traceback_is_cut_where_it_says_least(kind: str, last: str) -> None:
+    text = "head\n\n" + "\n".join(f"line {number}" for number in range(100))
+    lines = list(trace(Crash(Stage.LOAD, 0, kind, "", "", refused=False, text=text), 10))
+    assert (len(lines) <= 11, lines[0], lines[-1]) == (True, "head", last)
 
 
 def test_nothing_compared_and_stale_exceptions_do_not_pass() -> None:

@@ -18,6 +18,8 @@ from mtp_regression.commands import (
     patch,
     roundtrip,
 )
+from mtp_regression.commands.results.diff import diff
+from mtp_regression.commands.results.report import report
 
 _ROOMS: Mapping[str, tuple[Callable[..., None], ...]] = {
     "Checkpoints": (
@@ -28,6 +30,7 @@ _ROOMS: Mapping[str, tuple[Callable[..., None], ...]] = {
         listings.faults,
     ),
     "Any bridge": (conformance.conformance, roundtrip.roundtrip, listings.scenarios, mutants.mutants),
+    "What came of it": (report, diff),
     "Megatron-Bridge": (patch.patch, coverage.coverage, doctor.doctor),
 }
 """The commands, by what they are about."""

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
@@ -40,12 +42,15 @@ def run(request: Request, *, as_json: bool) -> None:
     """Run what a command is asked for, print what became of it; exit with 0 if all passed, else with 1."""
     from rich.console import Console
 
+    from mtp_regression.reporting.document import records_of
+    from mtp_regression.reporting.github import announce
     from mtp_regression.roundtrip.run import round_trips
 
     with may_not_run():
         report = round_trips(request, Console(stderr=as_json))
     if report is None:  # a rank that torchrun or Slurm started, and not the first
         return
+    announce(records_of(report), report, os.environ, sys.stderr if as_json else sys.stdout)
     if as_json:
         print(json.dumps(report))
     raise typer.Exit(0 if report["passed"] else 1)

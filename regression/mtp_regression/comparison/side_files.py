@@ -7,7 +7,7 @@ its own, "config.json: text_config.rms_norm_eps".
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -49,13 +49,16 @@ def side_files(folder: Path) -> set[str]:
     return {name for name in names if not any(fnmatchcase(name, pattern) for pattern in _NOT_BESIDE)}
 
 
-def compare_side_files(source: Path, saved: Path, config: Mapping[str, Any]) -> list[Finding]:
+def compare_side_files(
+    source: Path, saved: Path, config: Mapping[str, Any], *, same: Collection[str] = ()
+) -> list[Finding]:
     """Compare all such files of two checkpoints.
 
     Args:
         source: The checkpoint's folder.
         saved: The folder that a bridge has saved.
         config: What `config.json` should be.
+        same: Files that are known to be equal, and are not read.
 
     Returns:
         MISSING for a file or a field that is lost, UNEXPECTED for one that is new, WRONG for one with another
@@ -66,7 +69,7 @@ def compare_side_files(source: Path, saved: Path, config: Mapping[str, Any]) -> 
     findings += [
         Finding(name, Verdict.UNEXPECTED, "the source has no such file") for name in actual - expected
     ]
-    for name in expected & actual:
+    for name in (expected & actual) - {*same}:
         if name.endswith(".json"):
             fields, problems = parse_object(read_json(saved / name), str(saved / name), strict=True)
             findings += [Finding(name, Verdict.WRONG, problem) for problem in problems]

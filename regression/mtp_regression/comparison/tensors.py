@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtp_checkpoint.files.checkpoint import read_checkpoint
+from mtp_regression.comparison.stored import Stored
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "F64": np.dtype(np.float64),
@@ -129,14 +129,8 @@ def read_folder(folder: Path) -> dict[str, RawTensor]:
     """
     headers = read_checkpoint(folder)
     return {
-        name: RawTensor(dtype, shape, partial(_mapped, headers.folder / file, start + begin, end - begin))
+        name: RawTensor(dtype, shape, Stored(headers.folder / file, start + begin, end - begin))
         for name, (dtype, shape, begin, end) in headers.tensors.items()
         for file in (headers.shard_of[name],)
         for start in (headers.shards[file].data_start,)
     }
-
-
-def _mapped(path: Path, offset: int, size: int) -> NDArray[np.uint8]:
-    if not size:  # which cannot be mapped
-        return np.empty(0, np.uint8)
-    return np.asarray(np.memmap(path, np.uint8, mode="r", offset=offset, shape=(size,)))

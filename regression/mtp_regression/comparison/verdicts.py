@@ -61,6 +61,7 @@ class Finding:
         origin: What the tensor holds instead, as a sentence; empty if nobody knows.
         rank: The rank of a parameter; None for an exported tensor, which all ranks have.
         chunk: The model chunk of a parameter; None for an exported tensor.
+        declared: Whether the bridge declares it.
     """
 
     tensor: str
@@ -69,6 +70,7 @@ class Finding:
     origin: str = ""
     rank: int | None = None
     chunk: int | None = None
+    declared: bool = False
 
     @classmethod
     def of(cls, fields: Mapping[str, Any]) -> Finding:

@@ -16,6 +16,7 @@ from mtp_regression.ranks.fork_server import PreloadError
 from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.ranks.resharding import Resharding
 from mtp_regression.ranks.world import World
+from mtp_regression.roundtrip.asked import conformance_command
 from mtp_regression.roundtrip.launch import StartedRanks
 from mtp_regression.roundtrip.plan import Plan, Planned
 from mtp_regression.roundtrip.request import CannotRunError, Request
@@ -34,6 +35,11 @@ class Conformance(Request):
     """
 
     only: Sequence[str] = ()
+
+    @property
+    def command(self) -> str:
+        """The command line that asks for the same."""
+        return conformance_command(self.adapter, self.only)
 
     @contextmanager
     def plan(self, adapter: Examined, world: World | None) -> Iterator[Plan]:

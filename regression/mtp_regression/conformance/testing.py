@@ -18,11 +18,15 @@ from mtp_regression.conformance.not_collected import NOT_COLLECTED
 from mtp_regression.conformance.run import name_of
 from mtp_regression.conformance.suite import Conformance
 from mtp_regression.ranks.resharding import read_layout
+from mtp_regression.reporting.folding.fold import fold
 from mtp_regression.reporting.record import Record
-from mtp_regression.reporting.terminal import findings
+from mtp_regression.reporting.terminal import cut, findings
 from mtp_regression.roundtrip.request import CannotRunError, Request
 from mtp_regression.roundtrip.run import round_trips
 from mtp_regression.stages.case import Stage
+
+_SENTENCES = 3
+"""Things that are told in the line of a test that fails; its report has all."""
 
 
 class BridgeConformance:
@@ -69,8 +73,10 @@ class BridgeConformance:
         ]
         records = suite.case_of(check, chosen, _folder(request))
         [record] = [record for record in records if record.check == check]
+        places = ("checkpoint", record.checkpoint), ("layout", record.parallel), ("stage", record.stage)
+        request.node.user_properties += [*places, ("verdict", str(record.verdict))]
         _show(request, records=[record])
-        assert record.passed, f"{check}: {record.verdict}"
+        assert record.passed, f"{check}: {_sentences([record])}"
 
 
 def _group(suite: _Suite, check: str) -> pytest.MarkDecorator:
@@ -133,6 +139,11 @@ def _folder(request: pytest.FixtureRequest) -> Path:
     return folder
 
 
+def _sentences(records: Sequence[Record]) -> str:
+    """Say in one line what is wrong, the gravest first."""
+    return "; ".join(cut(str(folded)) for folded in fold(records)[:_SENTENCES])
+
+
 def _show(request: pytest.FixtureRequest, records: Sequence[Record]) -> None:
     """Add what is wrong to what pytest prints of a test that fails."""
     if text := "\n".join(findings(records)):
@@ -161,7 +172,8 @@ class RoundTrip:
 
     def __repr__(self) -> str:
         told = ", ".join(f"{stage} {verdict}" for stage, verdict in self.verdicts.items())
-        return f"<round trip: {told}>"
+        wrong = _sentences(self.records)
+        return f"<round trip: {told}; {wrong}>" if wrong else f"<round trip: {told}>"
 
 
 def taker(request: pytest.FixtureRequest, folder: Path) -> Callable[..., RoundTrip]:

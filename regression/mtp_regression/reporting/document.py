@@ -28,11 +28,15 @@ def report_of(
     not_run: Sequence[str] = (),
     stages_not_run: Mapping[str, str] = MappingProxyType({}),
     unfinished: Sequence[str] = (),
+    command: str = "",
+    checkpoints: Mapping[str, Mapping[str, str]] = MappingProxyType({}),
 ) -> dict[str, Any]:
     """Make the JSON report of a run; `docs/report.md` describes it."""
     return {
         "schema": SCHEMA,
         "kit": kit_release(),
+        "command": command,
+        "checkpoints": {name: dict(about) for name, about in checkpoints.items()},
         "device": device,
         "import_seconds": round(import_seconds, 3),
         "seconds": round(seconds, 3),
@@ -59,6 +63,18 @@ def _plain(record: Record) -> dict[str, Any]:
         name: figure if math.isfinite(figure) else None for name, figure in record.agreement.items()
     }
     return plain
+
+
+def records_of(report: Mapping[str, Any]) -> list[Record]:
+    """Make the records of a report that was read.
+
+    Raises:
+        ValueError: They are no records.
+    """
+    try:
+        return [Record.of(fields) for fields in report["records"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"a record of the report cannot be read: {error!r}") from None
 
 
 def read_report(path: Path) -> dict[str, Any]:

@@ -1,192 +1,105 @@
-"""What a person sees of a run: a table of cells, then what is not exact."""
+"""What a person sees of a run: a verdict, a table of cells, then what is not exact."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.console import Console, RenderableType
-from rich.table import Table
-from rich.text import Text
+from rich.console import Console
 
-from mtp_regression.comparison.verdicts import Finding, Verdict, worst
-from mtp_regression.reporting.record import Record
+from mtp_regression.reporting.explanations import Facts, explain
+from mtp_regression.reporting.folding.fold import fold, fold_warnings
+from mtp_regression.reporting.record import Crash, Record
+from mtp_regression.reporting.tables import cells, passed, tables
 
-_CELL_WIDTH = 13
-_SHOWN = 5
-_LISTED_FROM = 5
-
-
-def cells(records: Sequence[Record]) -> dict[tuple[str, str], list[Record]]:
-    """Group the records by (checkpoint, parallel layout), in the order in which they come."""
-    grouped: dict[tuple[str, str], list[Record]] = {}
-    for record in records:
-        grouped.setdefault((record.checkpoint, record.parallel), []).append(record)
-    return grouped
-
-
-def cell_text(records: Sequence[Record]) -> str:
-    """Sum up a cell: its gravest verdict, the declared exceptions of one stage, its seconds.
-
-    Args:
-        records: The stages of one case.
-
-    Returns:
-        Lines such as "exact", "6 declared", "1.2 s".
-    """
-    lines = [str(worst(record.verdict for record in records))]
-    for record in records:
-        if record.agreement:
-            figure = f"{max(record.agreement.values()):.1e}".replace("e-0", "e-")
-            lines.append(f"{'agrees' if record.passed else 'differs'} {figure}")
-    if any(record.stale for record in records):
-        lines.append("stale exception")
-    declared = max(record.declared for record in records)
-    if declared:
-        lines.append(f"{declared} declared")
-    lines.append(f"{records[0].case_seconds:.1f} s")
-    return "\n".join(lines)
-
-
-def tables(records: Sequence[Record], *, width: int) -> Iterator[Table]:
-    """Lay the cells out: a row a checkpoint, a column a parallel layout, as many as the width holds.
-
-    Of many checkpoints, those that were in one layout alone are listed below.
-    """
-    layouts = Counter(checkpoint for checkpoint, _ in cells(records))
-    alone = {checkpoint for checkpoint, count in layouts.items() if count == 1}
-    if len(alone) < _LISTED_FROM:
-        yield from _grid(records, width=width)
-        return
-    if together := [record for record in records if record.checkpoint not in alone]:
-        yield from _grid(together, width=width)
-    yield _list([record for record in records if record.checkpoint in alone])
-
-
-def _list(records: Sequence[Record]) -> Table:
-    table = Table(title=records[0].bridge)
-    for column in ("checkpoint", "layout", "verdict"):
-        table.add_column(column, no_wrap=column == "layout")
-    for (checkpoint, parallel), cell in cells(records).items():
-        style = "green" if all(record.passed for record in cell) else "bold red"
-        table.add_row(checkpoint, parallel, Text(cell_text(cell).replace("\n", ", "), style=style))
-    return table
-
-
-def _grid(records: Sequence[Record], *, width: int) -> Iterator[Table]:
-    grouped = cells(records)
-    checkpoints = list(dict.fromkeys(checkpoint for checkpoint, _ in grouped))
-    parallels = list(dict.fromkeys(parallel for _, parallel in grouped))
-    names_width = max(map(len, checkpoints), default=0)
-    columns = max(1, (width - names_width - 4) // (_CELL_WIDTH + 3))
-    for first in range(0, len(parallels), columns):
-        table = Table(title=records[0].bridge if first == 0 else None, show_lines=True)
-        table.add_column("checkpoint", no_wrap=True, min_width=names_width)
-        for parallel in parallels[first : first + columns]:
-            table.add_column(parallel, width=_CELL_WIDTH)
-        for checkpoint in checkpoints:
-            row: list[RenderableType] = [checkpoint]
-            for parallel in parallels[first : first + columns]:
-                cell = grouped.get((checkpoint, parallel), [])
-                style = "green" if all(record.passed for record in cell) else "bold red"
-                row.append(Text(cell_text(cell), style=style) if cell else "not run")
-            table.add_row(*row)
-        yield table
+_SHOWN = 12
+_WARNINGS = 4
+_LONGEST = 210
+_TRACE = 40
+"""Lines that tracebacks take together, of which each is shown once."""
 
 
 def findings(records: Sequence[Record]) -> Iterator[str]:
-    """Say of every record that did not pass what is wrong with it: the first few tensors, counted."""
-    told, told_of = "", tuple[str, ...]()
-    for record in records:
-        if record.passed:
-            continue
-        yield f"{record.checkpoint}, {record.parallel}, {record.stage}: {record.verdict}"
-        names, others = _other_names(record.tensors)
-        yield from (f"  {line}" for line in names)
-        graver = [found for found in others if found.verdict is record.verdict]
-        yield from _first(f"  {found}" for found in graver)
-        yield from _first(f"  stale exception: {stale}" for stale in record.stale)
-        if record.crash and record.crash.text == told:
-            yield "  for the same reason"
-        elif record.crash:
-            yield from (f"  {line}" for line in record.crash.text.splitlines())
-            told = record.crash.text
-        if (warned := (record.checkpoint, record.parallel, *record.warnings)) != told_of:
-            yield from _first(f"  the bridge warned: {warning}" for warning in record.warnings)
-            told_of = warned
+    """Say what is wrong in records, each thing once and where it was seen: the gravest first.
 
-
-def _other_names(findings: Sequence[Finding]) -> tuple[list[str], list[Finding]]:
-    """Tell parameters apart that are only called otherwise than expected.
-
-    Returns:
-        A line for each part of the model that has parameters which are missing and others that are not
-        expected; and the findings that are of no such part.
+    Of many things the first are told, and how many more there are; the report has all of them.
     """
-    missing, unexpected = (
-        Counter(_part(found) for found in findings if found.rank is not None and found.verdict is verdict)
-        for verdict in (Verdict.MISSING, Verdict.UNEXPECTED)
-    )
-    pairs = [([part], [part]) for part in missing if part in unexpected]
-    ours, theirs = [*(missing.keys() - unexpected.keys())], [*(unexpected.keys() - missing.keys())]
-    if ours and theirs:
-        pairs.append((sorted(ours), sorted(theirs)))
-    lines, renamed = [], set[tuple[Verdict, str]]()
-    for ours, theirs in pairs:
-        expected, unknown = (
-            sum(count[part] for part in parts) for count, parts in ((missing, ours), (unexpected, theirs))
-        )
-        below = f" below {', '.join(ours)}." if ours != theirs else ""
-        lines.append(
-            f"{expected} expected{below} and {unknown} unknown below {', '.join(theirs)}.: other names?"
-        )
-        renamed |= {(Verdict.MISSING, part) for part in ours} | {
-            (Verdict.UNEXPECTED, part) for part in theirs
-        }
-    others = [
-        found for found in findings if found.rank is None or (found.verdict, _part(found)) not in renamed
-    ]
-    return lines, others
+    folded = fold(records)
+    crashes = sum(1 for one in folded[:_SHOWN] if one.crash)
+    for one in folded[:_SHOWN]:
+        yield cut(str(one))
+        if one.example:
+            yield f"  {cut(one.example)}"
+        yield f"  in {cut(one.places)}"
+        if one.crash:
+            yield from (f"    {line}" for line in trace(one.crash, _TRACE // crashes))
+    if len(folded) > _SHOWN:
+        verdicts = Counter(one.title for one in folded[_SHOWN:])
+        told = ", ".join(f"{count} {verdict}" for verdict, count in verdicts.items())
+        yield f"... and {len(folded) - _SHOWN} more, which the report has: {told}"
+    warned = fold_warnings(records)
+    yield from (f"the bridge warned: {cut(warning)}" for warning in warned[:_WARNINGS])
+    if len(warned) > _WARNINGS:
+        yield f"... and {len(warned) - _WARNINGS} other warnings"
 
 
-def _part(found: Finding) -> str:
-    return found.tensor.partition(".")[0]
+def cut(text: str) -> str:
+    """Return a text as one line, of a length that can be read."""
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST - 4]} ..."
 
 
-def _first(lines: Iterable[str]) -> Iterator[str]:
-    all_lines = list(lines)
-    yield from all_lines[:_SHOWN]
-    if len(all_lines) > _SHOWN:
-        yield f"  ... {len(all_lines)} in all"
+def trace(crash: Crash, most: int) -> Iterator[str]:
+    """Yield what is most telling of a crash's text: the end of a traceback, or the beginning of stacks."""
+    body, _, logs = crash.text.partition("\n\nlogs:\n")
+    lines = [line for line in body.splitlines() if line.strip(" ^~")]
+    if len(lines) <= most:
+        yield from lines
+    elif crash.kind == "raised":
+        yield from (lines[0], "...", *lines[-max(3, most - 2) :])
+    else:
+        yield from (*lines[: max(3, most)], "...")
+    yield from (line.strip() for line in logs.splitlines() if line.strip().startswith(f"rank {crash.rank}:"))
 
 
 def show(console: Console, records: Sequence[Record], report: Mapping[str, Any]) -> None:
-    """Print the tables, what is wrong, and what the closing lines of a run say.
+    """Print the verdict, the tables, what is wrong, and what the closing lines of a run say.
 
     Args:
         console: Where to.
         records: The run's.
         report: Made of them.
     """
+    for line in verdict(records, report):
+        console.print(line, soft_wrap=True, highlight=False, markup=False, style="bold")
     for table in tables(records, width=console.width):
-        console.print(table)
+        console.print(table, highlight=False)
     for line in findings(records):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
-    passed = Counter(all(record.passed for record in cell) for cell in cells(records).values())
+    for line in closing(records, report):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def verdict(records: Sequence[Record], report: Mapping[str, Any]) -> list[str]:
+    """Say in three lines what happened, why, and what to do; empty if all passed."""
+    folded = fold(records)
+    return [cut(line) for line in explain(Facts(folded, records, report)).lines] if folded else []
+
+
+def closing(records: Sequence[Record], report: Mapping[str, Any]) -> Iterator[str]:
+    """Say how many cells are exact, and what was not run."""
+    count = Counter(map(passed, cells(records).values()))
     engines = ", ".join(sorted({record.engine for record in records} - {""}))
-    closing = [
-        (
-            f"{passed[True]} of {passed.total()} cells exact in {report['seconds']:.1f} s "
-            f"after an import of {report['import_seconds']:.1f} s"
-            + (f"; modules from {engines}" if engines else "")
-        ),
-        f"stages: {', '.join(dict.fromkeys(record.stage for record in records))}",
-    ]
-    closing += [f"not run: {stage}: {reason}" for stage, reason in report["stages_not_run"].items()]
+    yield (
+        f"{count[True]} of {count.total()} cells exact in {report['seconds']:.1f} s "
+        f"after an import of {report['import_seconds']:.1f} s"
+        + (f"; modules from {engines}" if engines else "")
+    )
+    yield f"stages: {', '.join(dict.fromkeys(record.stage for record in records))}"
+    for stage, reason in report["stages_not_run"].items():
+        yield f"not run: {stage}: {reason}"
     if report["not_run"]:
-        closing.append(f"not run, for want of ranks or GPUs: {', '.join(report['not_run'])}")
+        yield f"not run, for want of ranks or GPUs: {', '.join(report['not_run'])}"
     if all(record.ranks == 1 for record in records):
-        closing.append("no cell ran on more than one rank: what ranks share was not tested")
-    for line in closing:
-        console.print(line, soft_wrap=True, highlight=False)
+        yield "no cell ran on more than one rank: what ranks share was not tested"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from mtp_regression.comparison.verdicts import Finding, Verdict, worst
 from mtp_regression.reporting.record import Crash, Record
-from mtp_regression.roundtrip.declared import DeclaredException, sort_findings
+from mtp_regression.roundtrip.declared import DeclaredException, Sorted, sort_findings
 from mtp_regression.roundtrip.evidence import Evidence
 from mtp_regression.stages.case import CHECKS, About, Case, Outcome, Stage
 from mtp_regression.stages.loaded import tensors_of_case
@@ -57,11 +58,16 @@ def judge(case: Case, evidence: Evidence, declared: Sequence[DeclaredException])
                     compared=sum(outcome.compared for outcome in outcomes),
                     peak_gpu_bytes=max(outcome.peak_gpu_bytes for outcome in outcomes),
                     agreement=_largest(outcome.agreement for outcome in outcomes),
-                    tensors=findings,
+                    tensors=_marked(held),
                     stale=[f"{tensor}: {reason}" for tensor, reason in held.stale],
                 )
             )
     return records
+
+
+def _marked(held: Sorted) -> list[Finding]:
+    declared = [replace(finding, declared=True) for finding in held.declared]
+    return sorted([*held.undeclared, *declared], key=lambda finding: finding.order)
 
 
 def _of_crash(

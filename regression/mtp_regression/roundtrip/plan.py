@@ -40,7 +40,7 @@ def named(folders: Sequence[Path]) -> dict[str, Path]:
     """
     parts = [folder.relative_to(folder.anchor).parts for folder in folders]
     names: list[str] = []
-    for count in range(1, max(map(len, parts)) + 1):
+    for count in range(1, max(map(len, parts), default=0) + 1):
         names = ["/".join(of[-count:]) for of in parts]
         if len(set(names)) == len(names):
             break

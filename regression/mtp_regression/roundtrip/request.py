@@ -19,6 +19,7 @@ from mtp_regression.ranks.parallel import GRID, Parallel
 from mtp_regression.ranks.resharding import Resharding
 from mtp_regression.ranks.world import World
 from mtp_regression.reporting.document import read_report
+from mtp_regression.roundtrip.asked import roundtrip_command
 from mtp_regression.roundtrip.declared import DeclaredException, read_declared
 from mtp_regression.roundtrip.plan import Plan, named
 from mtp_regression.roundtrip.room import lack_of_room
@@ -66,6 +67,18 @@ class Request:
     compare_path: Path | None = None
     keep: bool = False
     declared_path: Path | None = None
+
+    @property
+    def command(self) -> str:
+        """The command line that asks for the same, with names in place of paths."""
+        return roundtrip_command(
+            adapter=self.adapter,
+            device=self.device,
+            checkpoints=named([checkpoint.resolve() for checkpoint in self.checkpoints]),
+            generated=self.generated,
+            layouts=self.parallels,
+            stages=self.stages,
+        )
 
     @contextmanager
     def plan(self, adapter: Examined, world: World | None) -> Iterator[Plan]:

@@ -19,7 +19,9 @@ from mtp_regression.ranks.world import World, external_world
 from mtp_regression.reporting.differences import compare_reports
 from mtp_regression.reporting.document import report_of, write_report
 from mtp_regression.reporting.record import Record
-from mtp_regression.reporting.terminal import cell_text, show
+from mtp_regression.reporting.tables import MANY, cell_text, cells, passed
+from mtp_regression.reporting.terminal import show
+from mtp_regression.roundtrip.asked import about
 from mtp_regression.roundtrip.evidence import Evidence
 from mtp_regression.roundtrip.judge import judge
 from mtp_regression.roundtrip.launch import StartedRanks, run_case, take_in
@@ -61,11 +63,12 @@ def round_trips(request: Request, console: Console) -> dict[str, Any] | None:
             return None
         found: list[Record] = []
         report: dict[str, Any] = {}
+        checkpoints = about(case for case, _ in plan.cases)
         for number, (case, evidence, seconds) in enumerate(_timed(runner, plan.cases, console), 1):
             records = judge(case, evidence, plan.declared)
             found += records
-            summary = cell_text(records).replace("\n", ", ")
-            console.print(f"{case.name}, {case.parallel}: {summary}", highlight=False)
+            if line := _told(records, found, len(plan.cases)):
+                console.print(line, highlight=False)
             report = report_of(
                 found,
                 device=request.device,
@@ -74,6 +77,8 @@ def round_trips(request: Request, console: Console) -> dict[str, Any] | None:
                 not_run=[*map(str, plan.layouts_not_run)],
                 stages_not_run=plan.stages_not_run,
                 unfinished=[f"{later.name}, {later.parallel}" for later, _ in plan.cases[number:]],
+                command=request.command,
+                checkpoints=checkpoints,
             )
             if earlier:
                 report["differences"] = [*compare_reports(report, earlier)]
@@ -84,6 +89,14 @@ def round_trips(request: Request, console: Console) -> dict[str, Any] | None:
         console.print(f"not as in {request.compare_path}: {line}", highlight=False, soft_wrap=True)
     console.print(f"report: {request.report_path}", highlight=False, soft_wrap=True)
     return report
+
+
+def _told(records: Sequence[Record], found: Sequence[Record], cases: int) -> str:
+    """Say what became of a case; of many cases, how far the run is, after every tenth of them."""
+    if cases < MANY:
+        return f"{records[0].checkpoint}, {records[0].parallel}: {cell_text(records)}" if records else ""
+    ended = cells(found).values()
+    return f"{len(ended)} of {cases} cells, {sum(map(passed, ended))} exact" if len(ended) % 10 == 0 else ""
 
 
 def _timed(

@@ -1,0 +1,67 @@
+"""Bytes of a tensor in a file: mapped into memory, or read piece by piece beside another's."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+PIECE = 1 << 19
+"""Bytes of each of two tensors that are read at a time: both are in a core's cache when they are compared."""
+
+_LARGE = 1 << 24
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Bytes in a file.
+
+    Attributes:
+        path: The file.
+        offset: Where they begin.
+        size: How many they are.
+    """
+
+    path: Path
+    offset: int
+    size: int
+
+    def __call__(self) -> NDArray[np.uint8]:
+        """Map the bytes into memory."""
+        if not self.size:  # which cannot be mapped
+            return np.empty(0, np.uint8)
+        return np.asarray(np.memmap(self.path, np.uint8, mode="r", offset=self.offset, shape=(self.size,)))
+
+    def equals(self, other: Stored) -> bool:
+        """Whether another has the same bytes. They are read, for each page of a map costs more than a read.
+
+        Large ones are read by two threads, a half each.
+
+        Raises:
+            OSError: A file cannot be read.
+        """
+        if self.size != other.size:
+            return False
+        if self.size < _LARGE:
+            return self._equals(other, 0, self.size)
+        middle = self.size // 2
+        with ThreadPoolExecutor(1) as thread:
+            rest = thread.submit(self._equals, other, middle, self.size)
+            return self._equals(other, 0, middle) & rest.result()
+
+    def _equals(self, other: Stored, start: int, end: int) -> bool:
+        """Compare bytes from `start` up to `end`."""
+        left, right = (bytearray(min(PIECE, end - start)) for _ in range(2))
+        with self.path.open("rb", buffering=0) as one, other.path.open("rb", buffering=0) as two:
+            one.seek(self.offset + start)
+            two.seek(other.offset + start)
+            for at in range(start, end, PIECE):
+                count = min(PIECE, end - at)
+                if count < len(left):
+                    del left[count:], right[count:]
+                if one.readinto(left) != count or two.readinto(right) != count or left != right:
+                    return False
+        return True
