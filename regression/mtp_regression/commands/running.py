@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     from mtp_regression.roundtrip.request import Request
 
 Keep = Annotated[bool, typer.Option("--keep", help="Keep what the bridge saves, in kept/ beside the report.")]
+
+Html = Annotated[
+    Path | None,
+    typer.Option("--html", dir_okay=False, writable=True, help="Also write the report as a page to look at."),
+]
 
 
 @contextmanager
@@ -36,8 +42,14 @@ def may_not_run() -> Iterator[None]:
         fail(f"{error}\n{ENVIRONMENT}" if absent else str(error))
 
 
-def run(request: Request, *, as_json: bool) -> None:
-    """Run what a command is asked for, print what became of it; exit with 0 if all passed, else with 1."""
+def run(request: Request, *, as_json: bool, html: Path | None) -> None:
+    """Run what a command is asked for, print what became of it; exit with 0 if all passed, else with 1.
+
+    Args:
+        request: What it is asked for.
+        as_json: Whether to print the report on standard output.
+        html: Where the report goes as a page; None writes none.
+    """
     from rich.console import Console
 
     from mtp_regression.roundtrip.run import round_trips
@@ -46,6 +58,10 @@ def run(request: Request, *, as_json: bool) -> None:
         report = round_trips(request, Console(stderr=as_json))
     if report is None:  # a rank that torchrun or Slurm started, and not the first
         return
+    if html is not None:
+        from mtp_regression.page.write import write_page
+
+        write_page([report], html, folders=[request.report_path.parent])
     if as_json:
         print(json.dumps(report))
     raise typer.Exit(0 if report["passed"] else 1)
