@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -52,9 +53,8 @@ def write_page(
     )
 
     def breakable(text: str) -> Markup:
-        """Let long names break where they have a dot or an underscore."""
-        escaped = str(escape(text))
-        return Markup(escaped.replace(".", ".<wbr>").replace("_", "_<wbr>"))  # noqa: S704
+        """Let long names break behind a dot or an underscore."""
+        return Markup(re.sub(r"([._])(?=[A-Za-z])", r"\1<wbr>", str(escape(text))))  # noqa: S704
 
     environment.filters["breakable"] = breakable
     page = environment.get_template("page.html").render(
