@@ -26,7 +26,7 @@ def test_pictures_of_a_failing_run(tmp_path: Path, look: Look) -> None:
     words += [f"--stage={stage}" for stage in ("native", "stream", "saved")]
     assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 1
     IMAGES.mkdir(exist_ok=True)
-    size = {"width": 900, "height": 680}
+    size = {"width": 900, "height": 740}
     light = look(tmp_path / "page.html", color_scheme="light", **size)
     light.screenshot(path=IMAGES / "report-light.png")
     dark = look(tmp_path / "page.html", color_scheme="dark", place="#case-5", **size)
