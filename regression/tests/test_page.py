@@ -115,6 +115,16 @@ def test_run_that_fails_writes_its_page(tmp_path: Path) -> None:
     assert "0 of 2 cells exact; 2 wrong: qwen3.5-35b-a3b and qwen3.6-35b-a3b in ep2." in text
 
 
+def test_page_that_cannot_be_written_is_told_in_a_sentence(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    words = ["roundtrip", "--adapter", "in-memory", "--parallel", "tp1", "--stage", "native"]
+    words += ["--report", f"{tmp_path}/report.json", "--html", f"{tmp_path}/file/page.html"]
+    done = CliRunner().invoke(app, words, catch_exceptions=False)
+    assert done.exit_code == 2
+    assert "report.json, but its page cannot be written: " in " ".join(done.output.split())
+    assert (tmp_path / "report.json").exists()
+
+
 def test_option_has_no_effect_where_nothing_runs() -> None:
     done = CliRunner().invoke(app, ["conformance", "in-memory", "--list", "--html", "page.html"])
     assert done.exit_code == 2

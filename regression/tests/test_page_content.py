@@ -85,6 +85,13 @@ def test_two_reports_side_by_side(tmp_path: Path) -> None:
     assert grid.count("not run") == 2
 
 
+def test_three_reports_with_the_same_changes(tmp_path: Path) -> None:
+    worse = report(record(**BAD))
+    text = page(tmp_path / "page.html", report(record()), worse, worse)
+    for number in (2, 3):
+        assert f"<summary>theirs 1.0 (1) to theirs 1.0 ({number}): 1 check</summary>" in text
+
+
 def test_reports_of_one_bridge_are_told_apart() -> None:
     assert content_of([failing(), failing()], (), ()).titles == ["theirs 1.0 (1)", "theirs 1.0 (2)"]
 

@@ -61,7 +61,10 @@ def run(request: Request, *, as_json: bool, html: Path | None) -> None:
     if html is not None:
         from mtp_regression.page.write import write_page
 
-        write_page([report], html, folders=[request.report_path.parent])
+        try:
+            write_page([report], html, folders=[request.report_path.parent])
+        except OSError as error:
+            fail(f"the report is in {request.report_path}, but its page cannot be written: {error}")
     if as_json:
         print(json.dumps(report))
     raise typer.Exit(0 if report["passed"] else 1)

@@ -66,6 +66,11 @@ class Content:
         first, *others = map(by_check, self.records)
         return [list(changes(first, other).values()) for other in others]
 
+    @property
+    def changed(self) -> list[tuple[int, list[Change]]]:
+        """The same, with the other report's number, where there is something."""
+        return [(number, found) for number, found in enumerate(self.changes, 1) if found]
+
     def comparison(self, number: int) -> str:
         """Sum up what became of the checks from the first report to another, whose number is at least 1."""
         first, other = by_check(self.records[0]), by_check(self.records[number])
@@ -166,7 +171,7 @@ def content_of(
     """Read reports into what the page shows; see `write.write_page`."""
     records = [[Record.of(fields) for fields in report["records"]] for report in reports]
     content = Content(reports, titles or _titles(records), records, cases_of(records))
-    for number, found in enumerate(content.changes, 1):
+    for number, found in content.changed:
         for change in found:
             cell = content.case_of(change.after).cells[number]
             assert cell is not None
