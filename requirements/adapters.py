@@ -15,22 +15,25 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {
 """Patterns of the checks that are taken, none for all, by the names of the files of requirements/, without
 suffix: the adapter's name and the release."""
 
+READERS = ("vllm-0.32.0", "sglang-0.5.23")
+"""Environments of 8 to 10 GB each: engines that read checkpoints. They are taken by name alone."""
+
 
 def conformance_sessions(install: Callable[[nox.Session, str], None], *, python: str) -> None:
-    """Make a session conformance-ENVIRONMENT of each, and `conformance` of all.
+    """Make a session conformance-ENVIRONMENT of each, and `conformance` of all but the readers.
 
     Args:
         install: Installs an environment, and the kit.
         python: The Python of the environments.
     """
-    for environment in ENVIRONMENTS:
+    for environment in (*ENVIRONMENTS, *READERS):
 
         def run(session: nox.Session, environment: str = environment) -> None:
             install(session, environment)
             adapter, report = environment.rpartition("-")[0], f"reports/conformance-{environment}.json"
             update = [option for option in session.posargs if option == "--update"]
             asked = [pattern for pattern in session.posargs if pattern not in update]
-            only = [f"--only={pattern}" for pattern in asked or ENVIRONMENTS[environment]]
+            only = [f"--only={pattern}" for pattern in asked or ENVIRONMENTS.get(environment, ())]
             session.run("mtpkit", "conformance", adapter, *only, "--report", report)
             session.run("python", "-m", "mtp_regression.maintenance", "board", report, *update)
 
@@ -40,7 +43,7 @@ def conformance_sessions(install: Callable[[nox.Session, str], None], *, python:
         nox.session(name=f"conformance-{environment}", python=python)(run)
 
     def conformance(session: nox.Session) -> None:
-        """Run the whole suite on every bridge but Megatron-Bridge, each in an environment of its own."""
+        """Run the whole suite on every other bridge, each in an environment of its own."""
         for environment in ENVIRONMENTS:
             session.notify(f"conformance-{environment}", session.posargs)
 

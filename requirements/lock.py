@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import nox
-from requirements.adapters import ENVIRONMENTS
+from requirements.adapters import ENVIRONMENTS, READERS
 
 HERE = Path("requirements")
 KIT_AND_TESTS = ("pyproject.toml", "--group", "pyproject.toml:test")
@@ -26,6 +26,8 @@ def pin_all(session: nox.Session, releases: Sequence[str], *, python: str, oldes
         _pin(session, f"megatron-bridge-{release}", *KIT_AND_TESTS, *LEFT_OUT, python=python)
     for name in ENVIRONMENTS:
         _pin(session, name, "pyproject.toml", *LEFT_OUT, python=python)
+    for name in READERS:
+        _pin(session, name, "pyproject.toml", python=python)
     _pin(session, "light", *KIT_AND_TESTS, python=oldest_python)
     _pin(session, "oldest", "pyproject.toml", "--resolution", "lowest-direct", python=oldest_python)
     _pin(session, "lint", "pyproject.toml", python=python)

@@ -12,7 +12,7 @@ from mtp_regression.maintenance.board.table import KNOWN, main, rows
 from mtp_regression.roundtrip.declared import read_declared
 
 ROOT = Path(__file__).parents[2]
-BRIDGES = ("mcore-bridge", "nemo-automodel", "transformers")
+BRIDGES = ("mcore-bridge", "nemo-automodel", "sglang", "transformers", "vllm")
 
 
 def test_page_is_what_is_known() -> None:
@@ -34,7 +34,8 @@ def test_every_environment_is_known_and_pinned() -> None:
 def test_what_is_declared_with_a_finding_has_it(bridge: str) -> None:
     findings = (ROOT / "docs" / "findings.md").read_text(encoding="utf-8").splitlines()
     folder = Path(adapters.__file__).parent
-    for entry in read_declared(folder / f"{bridge.replace('-', '_')}.toml"):
+    (declared,) = folder.rglob(f"{bridge.replace('-', '_')}.toml")
+    for entry in read_declared(declared):
         for title in re.findall(r"\(finding: (.*)\)", entry.reason):
             assert f"#### {title}" in findings
 

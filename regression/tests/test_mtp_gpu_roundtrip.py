@@ -45,7 +45,8 @@ def test_another_verdict_than_the_cpus_is_red(tmp_path: Path, monkeypatch: pytes
         return code
 
     monkeypatch.setattr(gpu_roundtrip, "_roundtrip", run_and_change)
-    assert gpu_roundtrip.main(["--parallel", "tp1"], device=Device.CPU, folder=tmp_path) == 1
+    words = ["--parallel", "tp1", "--adapter", "in-memory"]
+    assert gpu_roundtrip.main(words, device=Device.CPU, folder=tmp_path) == 1
     report = json.loads((tmp_path / "gpu_roundtrip.json").read_text())
     assert all(record["passed"] for record in report["records"])
     assert report["differences"] == ["qwen3.5-35b-a3b, tp1, native: verdict exact, there wrong"]

@@ -64,6 +64,7 @@ def test_what_is_beside_the_weights_is_named(
         ({"text_config": {"rms_norm_eps": 1.0}}, ["wrong: 1.0 instead of 1"]),
         ({"text_config": {}}, ["missing: was 1"]),
         ({"text_config": {"rms_norm_eps": 1, "mtp_num_hidden_layers": 1}}, ["unexpected: is 1"]),
+        ({"output_router_logits": False}, ["unexpected: is false"]),
     ],
 )
 def test_fields_are_compared_as_they_are_parsed(
@@ -76,6 +77,15 @@ def test_fields_are_compared_as_they_are_parsed(
         (folder / "config.json").write_text(json.dumps(content, indent=len(content)))
     findings = compare_side_files(source, saved, config)
     assert [f"{finding.verdict}: {finding.detail}" for finding in findings] == found
+
+
+@pytest.mark.parametrize(("added", "told"), [(False, []), (True, ["config.json: output_router_logits"])])
+def test_a_text_only_configuration_has_no_section(added: bool, told: list[str], tmp_path: Path) -> None:
+    config = {"rms_norm_eps": 1}
+    saved = config | {"output_router_logits": added, "partial_rotary_factor": 0.25, "bos_token_id": None}
+    (tmp_path / "config.json").write_text(json.dumps(saved))
+    findings = compare_side_files(tmp_path, tmp_path, config)
+    assert [finding.tensor for finding in findings] == told
 
 
 def test_a_field_that_occurs_twice_is_named(tmp_path: Path) -> None:

@@ -33,6 +33,8 @@ SHIPPED = {
     "mcore-bridge": "mtp_regression.adapters.mcore_bridge:McoreBridge",
     "nemo-automodel": "mtp_regression.adapters.nemo_automodel:NemoAutomodel",
     "transformers": "mtp_regression.adapters.transformers:Transformers",
+    "vllm": "mtp_regression.adapters.readers.vllm:Vllm",
+    "sglang": "mtp_regression.adapters.readers.sglang:Sglang",
     "in-memory": "mtp_regression.in_memory.bridge:InMemoryBridge",
 }
 """Adapters that ship with the kit, by the names that commands take."""

@@ -27,6 +27,17 @@ A cell names the stages that are not exact, and the verdicts of their tensors ([
 layouts differ, it is that of most of them, and the others follow. **refused**: a broken checkpoint is refused
 with an error that names what is wrong; **loaded**: it is loaded without one. "-": the bridge is not used so.
 Columns of Megatron-Bridge are of [cases.md](cases.md): native, stream, saved.
+
+vllm and sglang are readers: they write no checkpoint, and `stream` is what they hold after they have loaded
+one, the whole model and MTP. So they show what is read of a folder that a bridge has saved with `--keep`:
+
+    mtpkit roundtrip reports/kept/packed/tp1/saved --adapter vllm
+
+MTP in the other layout is `exact`, for both read both. Of a folder without MTP that declares it vLLM says
+that weights were not initialized; SGLang says nothing, and holds MTP that nothing has filled, `unexpected`.
+`nox -s conformance-vllm-0.32.0 conformance-sglang-0.5.23` makes the environments, of 8 and 10 GB. Models are
+built on a CPU, by wheels for CUDA, and compute nothing: vLLM's has no `torch.ops._C.cpu_fused_moe`, and
+SGLang's kernels ask for `libcuda.so.1`.
 """
 
 
@@ -62,7 +73,7 @@ def _of_cases(row: Any) -> str:
 def _reasons() -> Iterator[str]:
     """Yield what the adapters declare, and why."""
     folder = Path(adapters.__file__).parent
-    for file in sorted(folder.glob("*.toml")):
+    for file in sorted(folder.rglob("*.toml")):
         if file.stem == "megatron_bridge":
             continue
         yield f"## Declared of {file.stem.replace('_', '-')}"

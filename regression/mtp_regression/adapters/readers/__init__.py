@@ -1,0 +1,1 @@
+"""Readers: engines that load what bridges save, and write no checkpoint."""
