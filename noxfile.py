@@ -43,9 +43,10 @@ ENVIRONMENT = {
 }
 
 
-def install(session: nox.Session, requirements: str) -> None:
-    """Install a pinned environment, which is complete (`--no-deps`), then the kit itself, in place."""
-    session.install("--no-deps", "-r", str(REQUIREMENTS / f"{requirements}.txt"))
+def install(session: nox.Session, *names: str) -> None:
+    """Install a pinned environment, complete with what goes on top (`--no-deps`), then the kit, in place."""
+    files = [word for name in names for word in ("-r", str(REQUIREMENTS / f"{name}.txt"))]
+    session.install("--no-deps", *files)
     session.install("--no-deps", "-e", ".")
     session.env.update(ENVIRONMENT)
 
@@ -115,8 +116,8 @@ def tests(session: nox.Session) -> None:
 def light(session: nox.Session) -> None:
     """Run the tests of generator, patch and suite on the oldest Python, without torch."""
     install(session, "light")
-    tests = "fixtures/tests bridge_patch/tests regression/tests/test_mtp_conformance.py"
-    session.run("pytest", *tests.split(), *session.posargs)
+    suite = (f"regression/tests/test_{name}.py" for name in ("mtp_conformance", "page", "page_content"))
+    session.run("pytest", "fixtures/tests", "bridge_patch/tests", *suite, *session.posargs)
 
 
 @nox.session(python=[OLDEST_PYTHON, PYTHON])
@@ -170,13 +171,11 @@ on_releases("cases", "Scenarios on Megatron-Bridge {release}, as it is and patch
 on_releases("forward", "Logits of models, layouts and fields of config.json on Megatron-Bridge {release}.")
 
 
-def job(name: str, about: str, base: str = f"megatron-bridge-{DEFAULT_RELEASE}", more: str = "") -> None:
-    """Make a session of one of the maintainers' jobs, in an environment, with `more` on top of it."""
+def job(name: str, about: str, *environment: str) -> None:
+    """Make a session of one of the maintainers' jobs, in an environment: if none, the default release's."""
 
     def run(session: nox.Session) -> None:
-        install(session, base)
-        if more:
-            session.install("--no-deps", "-r", str(REQUIREMENTS / f"{more}.txt"))
+        install(session, *(environment or (f"megatron-bridge-{DEFAULT_RELEASE}",)))
         session.run(*MAINTENANCE, name, *session.posargs)
 
     run.__doc__ = about
@@ -188,6 +187,7 @@ job("folders", "Read a checkpoint in every folder that people have: docs/folders
 job("soak", "Run drawn round trips with drawn failures: the same failure has the same verdict.")
 job("demo", "What unloaded MTP experts do to training.", f"megatron-bridge-{KNOWN_BAD_RELEASE}", "demo")
 job("fuzz", "Run the readers of files on bytes that atheris makes up, 60 seconds each.", "light", "fuzz")
+job("page", "The HTML page in headless Chromium, and its pictures in docs/images.", "light", "page")
 conformance_sessions(install, python=PYTHON)
 
 

@@ -31,7 +31,8 @@ def pin_all(session: nox.Session, releases: Sequence[str], *, python: str, oldes
     _pin(session, "light", *KIT_AND_TESTS, python=oldest_python)
     _pin(session, "oldest", "pyproject.toml", "--resolution", "lowest-direct", python=oldest_python)
     _pin(session, "lint", "pyproject.toml", python=python)
-    _pin(session, "fuzz", python=python)
+    for on_top in ("fuzz", "page"):
+        _pin(session, on_top, python=python)
     # Drawn where it is measured: with the oldest release, whose pins stay.
     _pin(session, "demo", "--constraint", str(HERE / f"megatron-bridge-{releases[0]}.txt"), python=python)
     # TransformerEngine goes on top of the default release's environment, and changes these pins alone.

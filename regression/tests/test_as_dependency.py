@@ -126,9 +126,10 @@ def test_their_bridge_without_a_test_file(programs: Path, theirs: Path) -> None:
 
 
 def test_their_command_line(programs: Path, theirs: Path) -> None:
-    """The adapter is found in the working folder."""
-    words = ("conformance", "their_bridge:TheirBridge", "--only", "packed-ep2::*")
+    """The adapter is found in the working folder; the page's templates are in the wheel."""
+    words = ("conformance", "their_bridge:TheirBridge", "--only", "packed-ep2::*", "--html", "page.html")
     done = run(programs / "mtpkit", *words, folder=theirs / "src")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "1 of 1 cells exact" in done.stdout
     assert (theirs / "src" / "reports" / "conformance.json").exists()
+    assert "The cell is exact." in (theirs / "src" / "page.html").read_text(encoding="utf-8")

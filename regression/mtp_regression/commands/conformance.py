@@ -9,11 +9,12 @@ from typing import Annotated
 import typer
 
 from mtp_regression.adapters import SHIPPED
-from mtp_regression.commands.console import Json
-from mtp_regression.commands.running import Keep, may_not_run, run
+from mtp_regression.commands.console import Json, refuse
+from mtp_regression.commands.running import Html, Keep, may_not_run, run
 
 
 def conformance(
+    context: typer.Context,
     bridge: Annotated[
         str,
         typer.Argument(
@@ -35,6 +36,7 @@ def conformance(
     report_path: Annotated[Path, typer.Option("--report", help="Where the JSON report goes.")] = Path(
         "reports/conformance.json"
     ),
+    html: Html = None,
     keep: Keep = False,
     as_json: Json = False,
 ) -> None:
@@ -53,8 +55,9 @@ def conformance(
         declared_path=declared,
     )
     if not listed:
-        run(request, as_json=as_json)
+        run(request, as_json=as_json, html=html)
         return
+    refuse(context, ["html"], "with --list, which runs no check")
     with may_not_run():
         checks, lacking = request.listed()
     print(*checks, sep="\n")

@@ -12,7 +12,7 @@ from mtp_fixtures import PRESETS, CheckpointSpec, Scale, preset
 from mtp_fixtures.model.scaling import with_decoder_layers
 from mtp_regression.adapters import MEGATRON_BRIDGE, PATCHED_MEGATRON_BRIDGE
 from mtp_regression.commands.console import Json, read_layouts, refuse
-from mtp_regression.commands.running import Keep, run
+from mtp_regression.commands.running import Html, Keep, run
 from mtp_regression.ranks.devices import Device
 from mtp_regression.stages.case import Stage
 
@@ -63,6 +63,7 @@ def roundtrip(
     compare: Annotated[
         Path | None, typer.Option(help="An earlier report, such as a CPU's: its verdicts must be the same.")
     ] = None,
+    html: Html = None,
     keep: Keep = False,
     as_json: Json = False,
 ) -> None:
@@ -93,7 +94,7 @@ def roundtrip(
         compare_path=compare,
         keep=keep,
     )
-    run(request, as_json=as_json)
+    run(request, as_json=as_json, html=html)
 
 
 def _specs(names: Iterable[str], scale: Scale, layers: int | None) -> dict[str, CheckpointSpec]:

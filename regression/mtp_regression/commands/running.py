@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,6 +19,11 @@ if TYPE_CHECKING:
     from mtp_regression.roundtrip.request import Request
 
 Keep = Annotated[bool, typer.Option("--keep", help="Keep what the bridge saves, in kept/ beside the report.")]
+
+Html = Annotated[
+    Path | None,
+    typer.Option("--html", dir_okay=False, writable=True, help="Also write the report as a page to look at."),
+]
 
 
 @contextmanager
@@ -38,8 +44,14 @@ def may_not_run() -> Iterator[None]:
         fail(f"{error}\n{ENVIRONMENT}" if absent else str(error))
 
 
-def run(request: Request, *, as_json: bool) -> None:
-    """Run what a command is asked for, print what became of it; exit with 0 if all passed, else with 1."""
+def run(request: Request, *, as_json: bool, html: Path | None) -> None:
+    """Run what a command is asked for, print what became of it; exit with 0 if all passed, else with 1.
+
+    Args:
+        request: What it is asked for.
+        as_json: Whether to print the report on standard output.
+        html: Where the report goes as a page; None writes none.
+    """
     from rich.console import Console
 
     from mtp_regression.reporting.document import records_of
@@ -51,6 +63,13 @@ def run(request: Request, *, as_json: bool) -> None:
     if report is None:  # a rank that torchrun or Slurm started, and not the first
         return
     announce(records_of(report), report, os.environ, sys.stderr if as_json else sys.stdout)
+    if html is not None:
+        from mtp_regression.page.write import write_page
+
+        try:
+            write_page([report], html, folders=[request.report_path.parent])
+        except OSError as error:
+            fail(f"the report is in {request.report_path}, but its page cannot be written: {error}")
     if as_json:
         print(json.dumps(report))
     raise typer.Exit(0 if report["passed"] else 1)

@@ -224,6 +224,14 @@ def soak(
     raise typer.Exit(main(runs, seed))
 
 
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+def page(context: typer.Context) -> None:
+    """Run pytest, with these words, on the HTML page in headless Chromium; take its pictures for the docs."""
+    import pytest
+
+    raise typer.Exit(pytest.main(["regression/tests/browser", *context.args]))
+
+
 @app.command("map")
 def print_map() -> None:
     """Print the packages' rooms and the imports between them; 1 if a folder or a module is too large."""
