@@ -19,7 +19,7 @@ _ROOMS: Mapping[str, tuple[Callable[..., None], ...]] = {
         listings.faults,
     ),
     "Any bridge": (conformance.conformance, roundtrip.roundtrip, listings.scenarios),
-    "Megatron-Bridge": (patch.patch, coverage.coverage, doctor.doctor),
+    "Megatron-Bridge": (patch.patch, coverage.coverage, doctor.doctor, listings.finding),
 }
 """The commands, by what they are about."""
 

@@ -1,0 +1,10 @@
+from megatron.bridge import AutoBridge
+from tiny import tiny
+
+folder = "tiny"
+tiny(folder)
+provider = AutoBridge.from_hf_pretrained(folder).to_megatron_provider()
+provider.should_pad_vocab = True
+provider.make_vocab_size_divisible_by = 384  # the vocabulary has 256 rows
+provider.finalize()
+model = provider.provide_distributed_model(wrap_with_ddp=False)
