@@ -42,6 +42,7 @@ class Finding:
         ranks: Processes that the reproduction needs.
         no_reproduction: Why there is none; empty if there is one.
         no_patch: Why there is none; empty if there is one.
+        patch_of: The number of the finding whose patch mends this one, too; 0 if it has its own, or none.
         shown_by: The file that shows it, where no scenario does: from the root of the repository.
         folder: Where its files are.
     """
@@ -60,6 +61,7 @@ class Finding:
     ranks: int = 1
     no_reproduction: str = ""
     no_patch: str = ""
+    patch_of: int = 0
     shown_by: str = ""
     folder: Path = DATA
 
@@ -83,6 +85,9 @@ class Finding:
     @cached_property
     def patch(self) -> str:
         """A unified diff of the release's `src/megatron/bridge`; empty if there is none."""
+        if self.patch_of:
+            (folder,) = DATA.glob(f"{self.patch_of:02}-*")
+            return (folder / "fix.patch").read_text(encoding="utf-8")
         return self._file("fix.patch")
 
     @cached_property

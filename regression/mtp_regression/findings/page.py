@@ -84,7 +84,8 @@ def _page(finding: Finding) -> Iterator[str]:
     if finding.proposed:
         yield f"{finding.proposed.strip()}\n"
     if finding.patch:
-        yield f"Against {finding.patched_release}; with it, the reproduction ends well:\n"
+        which = f" and that of finding {finding.patch_of}" if finding.patch_of else ""
+        yield f"Against {finding.patched_release}{which}; with it, the reproduction ends well:\n"
         yield _code("diff", finding.patch)
     else:
         yield f"No patch: {finding.no_patch}"

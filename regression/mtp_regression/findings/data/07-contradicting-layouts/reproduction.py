@@ -11,7 +11,8 @@ for expert, down in enumerate(state[f"{mlp}.down_proj"]):
 save_file(state, "tiny/model.safetensors", {"format": "pt"})
 try:
     AutoBridge.from_hf_pretrained("tiny").to_megatron_model(wrap_with_ddp=False)
-except Exception as error:
+except ValueError as error:
+    assert "layouts" in str(error)
     print("refused, as it should be:", error)
 else:
     raise AssertionError("loaded without an error, though experts are stored twice, with other values")

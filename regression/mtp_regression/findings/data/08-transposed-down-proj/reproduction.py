@@ -8,7 +8,8 @@ state[key] = state[key].transpose(1, 2).contiguous()  # [4, 32, 64] instead of [
 save_file(state, "tiny/model.safetensors", {"format": "pt"})
 try:
     AutoBridge.from_hf_pretrained("tiny").to_megatron_model(wrap_with_ddp=False)
-except Exception as error:
+except ValueError as error:
+    assert "down_proj" in str(error)
     print("refused, as it should be:", error)
 else:
     raise AssertionError("loaded without an error, though down_proj has another shape than the model's")
