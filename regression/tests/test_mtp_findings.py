@@ -108,6 +108,6 @@ def test_patch_of_other_source_does_not_apply(tmp_path: Path) -> None:
 
 
 def test_output_is_shortened_to_its_end_and_says_so() -> None:
-    text = "".join(f"/tmp/x/line {number}\n" for number in range(20)) + "WARNING: noise\n\nlogs:\n rank 0"
-    lines = shorten(text, "/tmp/x").splitlines()
+    text = "".join(f"line {number}\n" for number in range(20)) + "WARNING: noise\n\nlogs:\n rank 0"
+    lines = shorten(text).splitlines()
     assert lines == ["[... 8 lines]", *(f"line {number}" for number in range(8, 20))]

@@ -60,7 +60,7 @@ def check(finding: Finding, release: str, *, update: bool = False) -> Iterator[s
         if release != finding.patched_release:
             return
         if update:
-            (finding.folder / "output.txt").write_text(shorten(text, scratch), encoding="utf-8")
+            (finding.folder / "output.txt").write_text(shorten(text), encoding="utf-8")
         if not finding.patch:
             return
         said = apply(finding.patch, folder / "source")
@@ -78,25 +78,26 @@ def reproduce(finding: Finding, folder: Path, source: Path | None = None) -> tup
 
     Args:
         finding: The finding.
-        folder: For the script, its files and logs.
+        folder: For a new folder with the script, its files and logs.
         source: A folder with `megatron/bridge` to take instead of the environment's.
 
     Returns:
         The exit code and what was printed, by rank 0 and about a rank that failed.
     """
-    script = folder / "reproduction.py"
+    work = Path(tempfile.mkdtemp(dir=folder))
+    script = work / "reproduction.py"
     script.write_text(finding.reproduction, encoding="utf-8")
     command = [str(script)] if source is None else [_PATCHED, str(source), str(script)]
     printed = io.StringIO()
-    with chdir(folder), redirect_stdout(printed), redirect_stderr(printed):
+    with chdir(work), redirect_stdout(printed), redirect_stderr(printed):
         code = run_ranks(
             command,
             module=source is not None,
             ranks=finding.ranks,
             time_limit=_TIME_LIMIT,
-            logs=folder / "logs",
+            logs=work / "logs",
         )
-    return code, printed.getvalue()
+    return code, printed.getvalue().replace(f"{work}/", "")
 
 
 def apply(patch: str, folder: Path) -> str:
@@ -127,10 +128,9 @@ def apply(patch: str, folder: Path) -> str:
     return done.stderr
 
 
-def shorten(text: str, folder: str) -> str:
+def shorten(text: str) -> str:
     """Return the end of what was printed, without the noise of start-up, and without this machine's paths."""
-    text = text.partition("\nlogs:\n")[0].replace(f"{folder}/", "")
-    text = text.replace(f"{sysconfig.get_path('purelib')}/", "")
+    text = text.partition("\nlogs:\n")[0].replace(f"{sysconfig.get_path('purelib')}/", "")
     lines = [line for line in text.splitlines() if not _NOISE.match(line)]
     left_out = len(lines) - _MOST_LINES
     kept = lines[-_MOST_LINES:]

@@ -12,6 +12,11 @@ def frequencies(**scaling):
 
 
 plain = frequencies(rope_type="default")
-yarn = frequencies(rope_type="yarn", factor=4.0, original_max_position_embeddings=32)
-print("lowest frequency:", plain.min().item(), "with YaRN and a factor of 4:", yarn.min().item())
-assert not torch.equal(plain, yarn)
+try:
+    yarn = frequencies(rope_type="yarn", factor=4.0, original_max_position_embeddings=32)
+except ValueError as error:
+    assert "rope_type" in str(error)
+    print("refused, as it should be:", error)
+else:
+    print("lowest frequency:", plain.min().item(), "with YaRN and a factor of 4:", yarn.min().item())
+    assert not torch.equal(plain, yarn)
