@@ -11,6 +11,7 @@ def tiny(folder, mtp_layers=1, tied=False, **changes):
     sizes |= {"moe_intermediate_size": 32, "shared_expert_intermediate_size": 32}
     text = sizes | {"dtype": "bfloat16", "mtp_num_hidden_layers": mtp_layers} | changes
     vision = {"depth": 1, "hidden_size": 64, "intermediate_size": 64, "out_hidden_size": 64}
+    vision["deepstack_visual_indexes"] = []  # as in every published config.json
     config = Qwen3_5MoeConfig(text_config=text, vision_config=vision, tie_word_embeddings=tied)
     config.architectures = ["Qwen3_5MoeForConditionalGeneration"]
     config.save_pretrained(folder)

@@ -3,7 +3,7 @@ from megatron.bridge import AutoBridge
 from safetensors.torch import save_file
 from tiny import tiny
 
-state = tiny("tiny")
+state = tiny("tiny", mtp_layers=0)
 key = "model.language_model.layers.3.self_attn.o_proj.weight"  # [64, 4096]: 1 x 32 blocks of [128, 128]
 state[key] = state[key].to(torch.float8_e4m3fn)
 state[f"{key}_scale_inv"] = torch.full((1, 32), 0.5)

@@ -3,7 +3,7 @@ from megatron.bridge import AutoBridge
 from safetensors.torch import save_file
 from tiny import tiny
 
-state = tiny("tiny")
+state = tiny("tiny", mtp_layers=0)
 keys = [f"model.language_model.layers.0.linear_attn.{name}" for name in ("A_log", "norm.weight")]
 state |= {key: state[key].float() for key in keys}  # as Qwen3.5 stores them
 save_file(state, "tiny/model.safetensors", {"format": "pt"})

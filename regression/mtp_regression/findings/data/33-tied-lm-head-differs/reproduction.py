@@ -4,7 +4,7 @@ import torch
 from megatron.bridge import AutoBridge
 from tiny import tiny
 
-state = tiny("tiny")  # with an lm_head of its own
+state = tiny("tiny", mtp_layers=0)  # with an lm_head of its own
 with open("tiny/config.json") as file:
     config = json.load(file) | {"tie_word_embeddings": True}
 with open("tiny/config.json", "w") as file:

@@ -4,6 +4,7 @@ from safetensors.torch import save_file
 from transformers import Qwen3NextConfig
 
 config = Qwen3NextConfig(num_hidden_layers=4)  # which has no field for MTP, as the published one
+config.full_attention_interval = 4
 config.architectures = ["Qwen3NextForCausalLM"]
 config.save_pretrained("tiny")
 save_file({"mtp.fc.weight": torch.zeros(1)}, "tiny/model.safetensors", {"format": "pt"})
