@@ -108,6 +108,7 @@ def test_patch_of_other_source_does_not_apply(tmp_path: Path) -> None:
 
 
 def test_output_is_shortened_to_its_end_and_says_so() -> None:
-    text = "".join(f"line {number}\n" for number in range(20)) + "WARNING: noise\n\nlogs:\n rank 0"
+    frame = '  File "/x/mtp_regression/on_cpu.py", line 1, in run\n    run_as_main()\n'
+    text = "".join(f"line {number}\n" for number in range(20)) + frame + "WARNING: noise\n\non_cpu: rank 0"
     lines = shorten(text).splitlines()
     assert lines == ["[... 8 lines]", *(f"line {number}" for number in range(8, 20))]

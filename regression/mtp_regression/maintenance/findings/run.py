@@ -33,6 +33,8 @@ _PRELOAD = "mtp_regression.maintenance.findings.preload"
 _NOISE = re.compile(
     r"on_cpu: |WARNING|\[rank\d|\d{4}-\d\d-\d\d |.*Warning: |  warnings\.warn| > |--------|\s*[\^~]*$"
 )
+_NOT_THE_SCRIPT = re.compile(r'  File ".*(?:/mtp_\w+/.*\.py|<frozen runpy>)", line.*\n(?:    .*\n)*')
+"""Frames of a traceback: what has started the script."""
 _MOST_LINES = 12
 _WIDTH = 200
 
@@ -130,7 +132,8 @@ def apply(patch: str, folder: Path) -> str:
 
 def shorten(text: str) -> str:
     """Return the end of what was printed, without the noise of start-up, and without this machine's paths."""
-    text = text.partition("\nlogs:\n")[0].replace(f"{sysconfig.get_path('purelib')}/", "")
+    text = text.partition("\non_cpu: ")[0].replace(f"{sysconfig.get_path('purelib')}/", "")
+    text = _NOT_THE_SCRIPT.sub("", text)
     lines = [line for line in text.splitlines() if not _NOISE.match(line)]
     left_out = len(lines) - _MOST_LINES
     kept = lines[-_MOST_LINES:]
