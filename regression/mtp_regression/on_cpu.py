@@ -50,14 +50,19 @@ def run_on_cpu(command: list[str], *, module: bool) -> None:
         module: Whether it is a module.
     """
     if not torch.cuda.is_available():
-        te_standin.install()
-        # Apex's, which the default of Megatron-Core's `gradient_accumulation_fusion` wants at the build.
-        kernel = "fused_weight_gradient_mlp_cuda"
-        sys.modules.setdefault(kernel, module_from_spec(ModuleSpec(kernel, None)))
+        install_stand_ins()
         held = ExitStack()
         held.enter_context(scripts_on_cpu())
         atexit.register(held.close)
     run_as_main(command, module=module)
+
+
+def install_stand_ins() -> None:
+    """Let Megatron find what it imports, and what is not on this machine; before it is imported."""
+    te_standin.install()
+    # Apex's, which the default of Megatron-Core's `gradient_accumulation_fusion` wants at the build.
+    kernel = "fused_weight_gradient_mlp_cuda"
+    sys.modules.setdefault(kernel, module_from_spec(ModuleSpec(kernel, None)))
 
 
 def run_ranks(command: list[str], *, module: bool, ranks: int, time_limit: float, logs: Path = LOGS) -> int:

@@ -9,6 +9,7 @@ import pytest
 from mtp_bridge_patch.releases import ENVIRONMENTS
 from mtp_regression.adapters import DECLARED_OF_MEGATRON_BRIDGE
 from mtp_regression.comparison.verdicts import Finding, Verdict
+from mtp_regression.findings.finding import MEGATRON_BRIDGE, read_findings
 from mtp_regression.maintenance.cases.page import page
 from mtp_regression.maintenance.cases.table import KNOWN, outcome
 from mtp_regression.maintenance.known import OTHERS, PATCHED, RELEASES, UPSTREAM
@@ -44,39 +45,22 @@ def test_patched_release_carries_or_refuses_every_scenario(release: str) -> None
         assert known[scenario.name][PATCHED]["outcome"] == scenario.wanted(release), scenario.name
 
 
-def sections() -> dict[int, tuple[str, ...]]:
-    """Return the releases that each finding is of, by the section that it stands in."""
-    of = {
-        "0.6.2 and before": RELEASES,
-        "0.5.x and 0.6.x": RELEASES[1:],
-        "0.6.x alone": RELEASES[2:],
-        "0.5.x and before": RELEASES[:2],
-        "0.4.x": RELEASES[:1],
-        "Other bridges": (),  # whose findings have no numbers: test_board_page.py
-    }
-    found: dict[int, tuple[str, ...]] = {}
-    releases: tuple[str, ...] = ()
-    for line in PAGE.with_name("findings.md").read_text(encoding="utf-8").splitlines():
-        if line.startswith("## "):
-            releases = of[line.removeprefix("## ")]
-        elif line.startswith("### "):
-            found[int(line.removeprefix("### ").partition(".")[0])] = releases
-    return found
+OURS = [finding for finding in read_findings() if finding.bridge == MEGATRON_BRIDGE]
 
 
 def test_each_finding_is_shown_by_a_scenario_or_declared() -> None:
     shown = {number for scenario in SCENARIOS for number in scenario.findings}
     for exception in read_declared(DECLARED_OF_MEGATRON_BRIDGE):
         shown.update(map(int, re.findall(r"finding (\d+)", exception.reason)))
-    assert sorted(sections()) == sorted(shown) == list(range(1, len(shown) + 1))
+    assert sorted(shown) == [finding.number for finding in OURS if not finding.shown_by]
 
 
 @pytest.mark.parametrize("release", RELEASES)
 def test_what_is_not_exact_upstream_has_a_finding_and_what_is_has_none(release: str) -> None:
     known = json.loads((KNOWN / f"{release}.json").read_text(encoding="utf-8"))
-    findings = sections()
+    findings = {finding.number for finding in OURS if release in finding.releases}
     for scenario in SCENARIOS:
-        explained = any(release in findings[number] for number in scenario.findings)
+        explained = not findings.isdisjoint(scenario.findings)
         assert (known[scenario.name][UPSTREAM]["outcome"] != "exact") == explained, scenario.name
 
 

@@ -1,12 +1,15 @@
-"""The commands of `mtpkit` that list what checkpoints there can be; torch is not needed."""
+"""The commands of `mtpkit` that list what there is; torch is not needed."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from mtp_fixtures import PRESETS, CheckpointSpec
-from mtp_regression.commands.console import Json, print_table
+from mtp_regression.commands.console import Json, fail, print_table
 
 if TYPE_CHECKING:
     from mtp_fixtures.faults.fault import Fault
@@ -97,6 +100,30 @@ def scenarios(as_json: Json = False) -> None:
         layouts, stages = (", ".join(row[key]) or "all" for key in ("layouts", "stages"))
         table.add_row(row["name"], layouts, stages, "" if row["use"] == "plain" else row["use"])
     print_table(table)
+
+
+def finding(
+    number: Annotated[
+        int | None, typer.Argument(help="Its number.", show_default="lists them", metavar="[NUMBER]")
+    ] = None,
+) -> None:
+    """Print what a release does wrong, ready to be sent: command, cause, script, patch."""
+    from mtp_regression.findings.finding import read_findings
+    from mtp_regression.findings.page import page
+
+    found = {one.number: one for one in read_findings()}
+    listed = "\n".join(f"{one.number:3} {one.title}" for one in found.values())
+    if number is None:
+        print(listed)
+    elif number not in found:
+        fail(f"there is no finding {number}; these are:\n{listed}")
+    elif sys.stdout.isatty():
+        from rich.console import Console
+        from rich.markdown import Markdown
+
+        Console().print(Markdown(page(found[number])))
+    else:
+        print(page(found[number]), end="")
 
 
 def fault_fields(fault: Fault) -> dict[str, str]:

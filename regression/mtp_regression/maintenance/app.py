@@ -31,6 +31,8 @@ for table in (
     tables.folders_page,
     tables.board,
     tables.board_page,
+    tables.findings,
+    tables.findings_pages,
     tables.api_page,
     tables.mutants_page,
 ):

@@ -104,3 +104,34 @@ def board_page() -> None:
     from mtp_regression.maintenance.board.page import page
 
     print(page(), end="")
+
+
+def findings(
+    numbers: Annotated[list[int] | None, typer.Argument(help="Their numbers.", show_default="all")] = None,
+    update: Annotated[bool, typer.Option("--update", help="Keep what the scripts print.")] = False,
+) -> None:
+    """Run the reproductions of findings on the installed release, as it is and with their patches."""
+    from mtp_regression.findings.finding import read_findings
+    from mtp_regression.maintenance.findings.run import main
+
+    chosen = [finding for finding in read_findings() if not numbers or finding.number in numbers]
+    if unknown := {*(numbers or ())} - {finding.number for finding in chosen}:
+        raise typer.BadParameter(f"there is no finding {', '.join(map(str, sorted(unknown)))}")
+    raise typer.Exit(main(chosen, update=update))
+
+
+def findings_pages(
+    folder: Annotated[Path, typer.Argument(help="Where they go.", exists=True)] = Path("docs"),
+) -> None:
+    """Write docs/findings.md and the page of every finding, from what is kept of them."""
+    from mtp_regression.findings.finding import read_findings
+    from mtp_regression.findings.page import index, page
+
+    found = read_findings()
+    pages = folder / "findings"
+    pages.mkdir(exist_ok=True)
+    for old in pages.glob("*.md"):
+        old.unlink()
+    (folder / "findings.md").write_text(index(found), encoding="utf-8")
+    for finding in found:
+        (pages / f"{finding.folder.name}.md").write_text(page(finding), encoding="utf-8")

@@ -1,0 +1,18 @@
+import torch
+from megatron.bridge import AutoBridge
+from tiny import tiny
+
+tiny("tiny", mtp_layers=0)
+torch.use_deterministic_algorithms(True, warn_only=True)  # fills memory that is not written with NaN
+provider = AutoBridge.from_hf_pretrained("tiny").to_megatron_provider()
+provider.mtp_num_layers = 1  # a new layer, to be trained
+provider.finalize()
+try:
+    model = provider.provide_distributed_model(wrap_with_ddp=False)
+except KeyError as error:
+    assert "mtp." in str(error)
+    print("refused, as it should be:", error)
+else:
+    names = [name for name, value in model[0].named_parameters() if value.isnan().any()]
+    print("never written:", *names[:3], "...")
+    assert not names
