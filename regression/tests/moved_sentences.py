@@ -52,11 +52,11 @@ def _along(want: Array, have: Array, sentence: str) -> Array | None:
         shards = np.split(want, len(order))
         return np.concatenate([shards[number] for number in order])
     if sentence == "the right lines in another order":
-        order = np.empty(len(want), int)
-        order[sorted(range(len(have)), key=lambda line: have[line].tolist())] = sorted(
+        places = np.empty(len(want), int)
+        places[sorted(range(len(have)), key=lambda line: have[line].tolist())] = sorted(
             range(len(want)), key=lambda line: want[line].tolist()
         )
-        return want[order]
+        return want[places]
     if re.fullmatch(r"(lines? [\d-]+ holds? [\d-]+(, )?)+", sentence):
         rebuilt = have.copy()
         for own, other in re.findall(r"lines? ([\d-]+) holds? ([\d-]+)", sentence):

@@ -73,7 +73,9 @@ class Told:
             moved = clauses[0]
             rest = [mask for mask in masks if mask is not None]
             return len(rest) == len(masks) - 1 and self._whole(moved) and all(map(self._clause, clauses[1:]))
-        return not wrong[~np.logical_or.reduce(masks)].any() and all(map(self._clause, clauses))
+        return not wrong[~np.logical_or.reduce([mask for mask in masks if mask is not None])].any() and all(
+            map(self._clause, clauses)
+        )
 
     def _clause(self, clause: str) -> bool:
         mask = self._place(clause)

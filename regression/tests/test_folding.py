@@ -1,6 +1,7 @@
 """The same finding is told once, with where it was seen."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -19,7 +20,7 @@ PACKED = [f"{MTP}.down_proj", f"{MTP}.gate_up_proj"]
 LAYOUTS = [str(layout) for layout in GRID]
 
 
-def failed(*findings: Finding, **fields: object) -> Record:
+def failed(*findings: Finding, **fields: Any) -> Record:
     verdict = max((found.verdict for found in findings), key=lambda verdict: verdict.severity)
     return replace(EXACT, **{"verdict": verdict, "tensors": [*findings], "stage": Stage.STREAM, **fields})
 
@@ -178,7 +179,7 @@ def test_missing_and_unexpected_that_belong_together_are_one() -> None:
     assert len(fold([failed(lost("a.0.b.norm"), extra("c.0.b.norm"), extra("c.1.b.norm"))])) == 2
 
 
-def crash(message: str, exception: str = "builtins.KeyError", **fields: object) -> Record:
+def crash(message: str, exception: str = "builtins.KeyError", **fields: Any) -> Record:
     why = Crash(Stage.LOAD, 0, "raised", exception, message, refused=False, text="")
     return replace(EXACT, verdict=why.verdict, crash=why, **fields)
 

@@ -13,9 +13,6 @@ from mtp_regression.mutants.criteria import CRITERIA, close
 from mtp_regression.mutants.run import Result, results
 from mtp_regression.mutants.table import MUTANTS
 
-ORIGINS = False
-"""Whether findings say what a wrong tensor holds instead. To be deleted as soon as they do."""
-
 pytestmark = pytest.mark.xdist_group("mutants")
 
 
@@ -38,10 +35,7 @@ def test_the_right_bridge_passes_everywhere() -> None:
 
 
 def test_a_sentence_says_what_a_wrong_tensor_holds(scored: list[Result]) -> None:
-    if ORIGINS:
-        assert not [one.name for one in scored if not one.explained]
-    else:
-        assert not [one.name for one in scored if one.origin]
+    assert not [one.name for one in scored if not one.explained]
 
 
 def test_the_page_is_what_the_command_prints(scored: list[Result]) -> None:

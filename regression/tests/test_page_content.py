@@ -54,13 +54,6 @@ def test_verdict_in_a_sentence(said: str, given: dict[str, Any]) -> None:
     assert content.passed is (said in ("The cell is exact.", "All 2 cells are exact."))
 
 
-def test_same_finding_is_one_reason() -> None:
-    content = content_of([report(*(record(f"tp{n}", **BAD) for n in range(3)))], (), ())
-    [(number, [reason])] = content.reasons
-    assert (number, reason.title, len(reason.seen), len(reason.findings)) == (0, "wrong", 3, 9)
-    assert reason.places == "packed in tp0, tp1, tp2: native"
-
-
 def test_two_reports_side_by_side(tmp_path: Path) -> None:
     """Better and worse are of the same checkpoint, layout and stage, whatever the bridge."""
     before = report(
@@ -73,7 +66,7 @@ def test_two_reports_side_by_side(tmp_path: Path) -> None:
     for fields in after["records"]:
         fields["bridge"] = "theirs 1.1"
     content = content_of([before, after], (), ())
-    words = {change.after.parallel: change.word for change in content.changes[0]}
+    words = {change.record.parallel: change.change for change in content.changes[0]}
     assert words == {"tp1": "worse", "tp2": "better", "ep2": "better"}
     said = "From theirs 1.0 to theirs 1.1, of 4 checks in both: 2 better, 1 worse, 1 as before."
     assert content.comparison(1) == said

@@ -25,7 +25,7 @@ def numbers(*shape: int, seed: int = 0, dtype: str = "BF16") -> Array:
 def said(right: Array, wrong: Array, name: str = NAME, **others: Array) -> str:
     tensors = {name: right, **others}
     origins = Origins({key: RawTensor.from_array(array) for key, array in tensors.items()})
-    return origins.of(name, *(RawTensor.from_array(array) for array in (right, wrong)))
+    return origins.of(name, RawTensor.from_array(right), RawTensor.from_array(wrong))
 
 
 THREE = ", ".join(
@@ -186,7 +186,8 @@ def test_a_shard() -> None:
         (whole[:, :4], "cut along the wrong axis: columns, not rows"),
     ):
         shard = Shard(RawTensor.from_array(whole), Cut(0, 2))
-        assert origins.of(name, *map(RawTensor.from_array, (mine, wrong)), shard) == sentence
+        expected, actual = RawTensor.from_array(mine), RawTensor.from_array(wrong)
+        assert origins.of(name, expected, actual, shard) == sentence
 
 
 def test_columns_of_another_rank() -> None:

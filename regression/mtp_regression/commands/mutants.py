@@ -92,7 +92,7 @@ def _judge_ourselves(chosen: Sequence[Mutant], *, as_json: bool) -> None:
         for one in alarms:
             print(f"the right bridge fails, as {one.name} is tried: {'; '.join(one.findings)}")
         print(f"the right bridge: {len(right) - len(alarms)} of {len(right)} checkpoints and layouts pass")
-    raise typer.Exit(0 if all(one.as_meant for one in found) and not alarms else 1)
+    raise typer.Exit(0 if all(one.as_meant and one.explained for one in found) and not alarms else 1)
 
 
 def _show_scores(chosen: Sequence[Mutant], found: Sequence[Result], scores: Mapping[str, int]) -> None:
@@ -104,7 +104,7 @@ def _show_scores(chosen: Sequence[Mutant], found: Sequence[Result], scores: Mapp
     for name, score in scores.items():
         print(f"{name}: {score} of {len(found)}")
     for mutant, one in zip(chosen, found, strict=True):
-        if not one.as_meant:
+        if not (one.as_meant and one.explained):
             print(f"{one.name}: meant for {' '.join(mutant.seen_by)}; seen by {' '.join(one.seen_by) or '-'}")
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from mtp_regression.comparison.verdicts import worst
-from mtp_regression.page.changes import BETTER, WORSE, Change
 from mtp_regression.page.logs import Log
-from mtp_regression.page.reasons import Reason, fold
+from mtp_regression.reporting.differences import Change
+from mtp_regression.reporting.folding.fold import Folded, fold
 from mtp_regression.reporting.record import Crash, Record
 
 
@@ -59,11 +59,11 @@ class Cell:
     @property
     def change(self) -> str:
         """Whether it became worse, in any stage, or better."""
-        words = {change.word for change in self.changes.values()}
-        return WORSE if WORSE in words else BETTER if words else ""
+        found = set(self.changes.values())
+        return Change.WORSE if Change.WORSE in found else Change.BETTER if found else ""
 
     @cached_property
-    def reasons(self) -> list[Reason]:
+    def reasons(self) -> list[Folded]:
         """What is wrong with it."""
         return fold(self.records)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from mtp_regression.page.cells import Case, Cell, cases_of
-from mtp_regression.page.changes import Change, by_check, changes
 from mtp_regression.page.logs import log
-from mtp_regression.page.reasons import Reason, fold
 from mtp_regression.page.summary import comparison, together, verdict
+from mtp_regression.reporting.differences import Change, Difference, differences
+from mtp_regression.reporting.folding.fold import Folded, fold
 from mtp_regression.reporting.record import Crash, Record
 
 FIRST, REASONS = 5, 30
@@ -61,20 +61,21 @@ class Content:
         return verdict(self.cases, number, self.reports[number])
 
     @cached_property
-    def changes(self) -> list[list[Change]]:
+    def changes(self) -> list[list[Difference]]:
         """What became better or worse since the first report, in each of the others."""
-        first, *others = map(by_check, self.records)
-        return [list(changes(first, other).values()) for other in others]
+        first, *others = self.records
+        told = (Change.BETTER, Change.WORSE)
+        return [[one for one in differences(other, first) if one.change in told] for other in others]
 
     @property
-    def changed(self) -> list[tuple[int, list[Change]]]:
+    def changed(self) -> list[tuple[int, list[Difference]]]:
         """The same, with the other report's number, where there is something."""
         return [(number, found) for number, found in enumerate(self.changes, 1) if found]
 
     def comparison(self, number: int) -> str:
         """Sum up what became of the checks from the first report to another, whose number is at least 1."""
-        first, other = by_check(self.records[0]), by_check(self.records[number])
-        shared = len(first.keys() & other.keys())
+        first, other = ({record.check for record in self.records[of]} for of in (0, number))
+        shared = len(first & other)
         return comparison(self.changes[number - 1], shared, self.titles[0], self.titles[number])
 
     def facts(self, number: int) -> list[tuple[str, str]]:
@@ -103,7 +104,7 @@ class Content:
         return [(name, text) for name, text in facts if text]
 
     @cached_property
-    def reasons(self) -> list[tuple[int, list[Reason]]]:
+    def reasons(self) -> list[tuple[int, list[Folded]]]:
         """What failed and why, of each report in which something did."""
         folded = [(number, fold(records)) for number, records in enumerate(self.records)]
         return [(number, reasons) for number, reasons in folded if reasons]
@@ -173,9 +174,9 @@ def content_of(
     content = Content(reports, titles or _titles(records), records, cases_of(records))
     for number, found in content.changed:
         for change in found:
-            cell = content.case_of(change.after).cells[number]
+            cell = content.case_of(change.record).cells[number]
             assert cell is not None
-            cell.changes = {**cell.changes, change.after.stage: change}
+            cell.changes = {**cell.changes, change.record.stage: change.change}
     failed = [cell for case in content.cases for cell in case.there if not cell.passed]
     recorded = {id(cell): _logs(cell) for case in content.cases for cell in case.there}
     most = _share(_LOGS, sum(len(recorded[id(cell)]) for cell in failed), 8000)

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from mtp_regression.page.cells import Case
-from mtp_regression.page.changes import BETTER, WORSE, Change
+from mtp_regression.reporting.differences import Change, Difference
 
 _NAMED = 3
 
@@ -64,10 +64,10 @@ def together(words: Collection[str]) -> str:
     return f"{', '.join(most)} and {last}" if most else last
 
 
-def comparison(changes: Sequence[Change], shared: int, before: str, after: str) -> str:
+def comparison(changes: Sequence[Difference], shared: int, before: str, after: str) -> str:
     """Sum up what became of the checks that two reports share."""
-    counts = Counter(change.word for change in changes)
-    better, worse = counts[BETTER], counts[WORSE]
+    counts = Counter(one.change for one in changes)
+    better, worse = counts[Change.BETTER], counts[Change.WORSE]
     same = shared - better - worse
     return (
         f"From {before} to {after}, of {shared} checks in both: "

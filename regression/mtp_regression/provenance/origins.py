@@ -13,8 +13,14 @@ import numpy as np
 from mtp_checkpoint.layouts.expert_layout import FP8_BLOCK
 from mtp_checkpoint.layouts.keys import parse
 from mtp_regression.comparison.tensors import RawTensor, Tensors
-from mtp_regression.provenance.dtypes import converted, said_of_rounding, said_of_scales
 from mtp_regression.provenance.elsewhere import Elsewhere
+from mtp_regression.provenance.forms import (
+    converted,
+    said_of_rounding,
+    said_of_scales,
+    said_of_shape,
+    said_of_transposition,
+)
 from mtp_regression.provenance.fused import said_of_shard, said_of_siblings
 from mtp_regression.provenance.names import Names, experts_of
 from mtp_regression.provenance.narrow import Pair, said_of_place, said_of_units
@@ -31,7 +37,6 @@ from mtp_regression.provenance.rows import (
     row_hashes,
     same,
 )
-from mtp_regression.provenance.shapes import said_of_shape, said_of_transposition
 from mtp_regression.provenance.values import is_float, said_of_values
 
 Claim = tuple[str, Callable[[], RawTensor]]
