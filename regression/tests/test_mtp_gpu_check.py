@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ from mtp_regression.maintenance.gpu_check.pack import unpack
 from mtp_regression.maintenance.gpu_check.steps import Check, StepError
 from mtp_regression.maintenance.gpu_check.table import cell_table
 
+from .test_terminal import EXACT
+
 STEPS = ["doctor", "one-rank", "shared-gpu", "cpu", "device-export", "real-size", "generated"]
 
 
@@ -27,8 +30,7 @@ def check(tmp_path: Path) -> Check:
 
 
 def record(**fields: Any) -> dict[str, Any]:
-    cell = {"checkpoint": "q36", "parallel": "tp1", "stage": "native", "verdict": "exact", "declared": 0}
-    return cell | {"compared": 1, "tensors": [], "stale": []} | fields
+    return asdict(EXACT) | {"checkpoint": "q36"} | fields
 
 
 def test_all_steps_on_the_cpu(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The table and the list of what is wrong, as a person sees them."""
 
 import json
+import math
 from dataclasses import replace
 
 import pytest
@@ -8,6 +9,7 @@ from rich.console import Console
 
 from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.ranks.devices import Device
+from mtp_regression.ranks.parallel import GRID
 from mtp_regression.reporting.document import report_of
 from mtp_regression.reporting.record import Crash, Record
 from mtp_regression.reporting.terminal import findings, show, trace
@@ -149,3 +151,28 @@ def test_report_is_strict_json_where_logits_are_no_numbers() -> None:
     report = report_of([record], device=Device.CPU, import_seconds=20.0, seconds=2.0)
     [read] = json.loads(json.dumps(report, allow_nan=False))["records"]
     assert read["agreement"] == {"main": None, "mtp.0": 0.5}
+
+
+def test_a_grid_that_fails_in_every_cell_and_in_several_ways_fits_on_two_screens() -> None:
+    text = "rank 0 raised\n\n" + "\n".join(f"frame {number} of a long traceback" for number in range(60))
+    records = []
+    for name in ("qwen3.5-35b-a3b", "qwen3.6-35b-a3b"):
+        for layout in GRID:
+            cell = replace(EXACT, checkpoint=name, parallel=str(layout), ranks=layout.ranks)
+            params = [
+                f"{top}.layers.{n}.weight{e}" for top in ("decoder", "mtp") for n in (0, 1) for e in range(8)
+            ]
+            found = [Finding(n, Verdict.POISONED, "8 of 8 are NaN", rank=0, chunk=0) for n in params]
+            kinds = [
+                Finding(f"{n}.{kind}", Verdict.WRONG, kind * 50) for kind in "abcdefghijkl" for n in range(9)
+            ]
+            why = Crash(Stage.STREAM, 0, "raised", "E", "why", refused=False, text=text)
+            records += [
+                replace(cell, verdict=Verdict.POISONED, tensors=found),
+                replace(cell, stage=Stage.STREAM, verdict=why.verdict, crash=why, warnings=["x" * 300]),
+                replace(cell, stage=Stage.SAVED, verdict=Verdict.WRONG, tensors=kinds),
+            ]
+    lines = [line.rstrip() for line in shown(*records, width=110).splitlines()]
+    cells_as_they_end = 26
+    assert sum(max(1, math.ceil(len(line) / 110)) for line in lines) + cells_as_they_end <= 100
+    assert sum("frame" in line for line in lines) < 40

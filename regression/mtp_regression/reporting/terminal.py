@@ -13,10 +13,10 @@ from mtp_regression.reporting.folding.fold import fold, fold_warnings
 from mtp_regression.reporting.record import Crash, Record
 from mtp_regression.reporting.tables import cells, passed, tables
 
-_SHOWN = 12
+_SHOWN = 10
 _WARNINGS = 4
 _LONGEST = 210
-_TRACE = 40
+_TRACE = 24
 """Lines that tracebacks take together, of which each is shown once."""
 
 
