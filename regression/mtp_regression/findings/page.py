@@ -20,6 +20,7 @@ _CHECKPOINTS = {
     "$R": "R=text_config.rope_parameters",
 }
 """What a command that names such a folder, or a variable, wants before it."""
+_MOST_ROWS = 4
 _INDEX = """# Findings
 
 What Megatron-Bridge does with Qwen3.5 and Qwen3.6 checkpoints that it should not, newest release first, and
@@ -102,7 +103,8 @@ def _shown_by(finding: Finding) -> str:
     if finding.shown_by:
         return f"`{finding.shown_by}`"
     rows = [scenario.name for scenario in SCENARIOS if finding.number in scenario.findings]
-    return f"[cases.md](../cases.md): {'; '.join(rows)}"
+    more = f"; and {len(rows) - _MOST_ROWS} more" if len(rows) > _MOST_ROWS else ""
+    return f"[cases.md](../cases.md): {'; '.join(rows[:_MOST_ROWS])}{more}"
 
 
 def _code(language: str, text: str) -> str:
