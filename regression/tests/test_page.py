@@ -107,7 +107,7 @@ def test_wheel_has_the_templates(tmp_path: Path) -> None:
 
 
 def test_run_that_fails_writes_its_page(tmp_path: Path) -> None:
-    words = ["roundtrip", "--adapter", "in_memory_ideas:StridedExperts", "--parallel", "ep2"]
+    words = ["roundtrip", "--adapter", "mtp_regression.mutants.bridges:experts-in-turn", "--parallel", "ep2"]
     words += ["--stage", "native", "--report", f"{tmp_path}/report.json", "--html", f"{tmp_path}/page.html"]
     done = CliRunner().invoke(app, words, catch_exceptions=False)
     assert done.exit_code == 1

@@ -6,6 +6,7 @@ import pytest
 
 from mtp_fixtures.plugin import MakeCheckpoint
 from mtp_regression.comparison.verdicts import Verdict
+from mtp_regression.mutants import bridges
 from mtp_regression.stages.case import Stage
 
 from .in_memory_stages import CONVERTED, found
@@ -29,70 +30,69 @@ GATE_AND_UP = {
 IN_MTP = {f"is mtp.layers.0.mlp.{name}_proj.weight" for name in ("gate", "up")}
 
 IDEAS = {
-    ("HeadsInTurn", TIED, "tp1"): {
+    ("heads-in-turn", TIED, "tp1"): {
         NATIVE: {"rows in the order query, output gate by head, then key, then value"},
         RETRAINED: {"cut from rows in the order query, output gate, key, value by query group"},
     },
-    ("HeadsInTurn", TIED, "tp2"): {
+    ("heads-in-turn", TIED, "tp2"): {
         NATIVE: {"rows in the order query, output gate by head, then key, then value"},
         RETRAINED: {"cut from rows in the order query, output gate, key, value by query group"},
     },
-    ("GatedNormAsItIs", TIED, "tp1"): {
+    ("gdn-norm-as-it-is", TIED, "tp1"): {
         NATIVE: {"1 was not subtracted"},
         RETRAINED: {"1 was subtracted"},
     },
-    ("ProjectionsCutTogether", TIED, "tp2"): {
+    ("gdn-cut-together", TIED, "tp2"): {
         NATIVE: {"query, key, value, z, beta, alpha cut as one, not one by one"},
         RETRAINED: {"cut from rows in the order query, key, value, z, beta, alpha by key head"},
     },
-    ("ConvolutionCutTogether", TIED, "tp2"): {
+    ("convolution-cut-together", TIED, "tp2"): {
         NATIVE: {"query, key, value cut as one, not one by one"},
         RETRAINED: {"rows in the order query, key, value by key head"},
     },
-    ("DecaysReversed", TIED, "tp1"): {NATIVE: REVERSED, RETRAINED: {PASSED}},
-    ("FusedInTurn", NEXT, "tp1"): {
+    ("decays-reversed", TIED, "tp1"): {NATIVE: REVERSED, RETRAINED: {PASSED}},
+    ("fused-gdn-in-turn", NEXT, "tp1"): {
         NATIVE: {"rows in the order query, key, value, z by key head, then beta, alpha by key head"},
         RETRAINED: {
             "rows in the order query, then key, then value, then z",
             "rows in the order beta, then alpha",
         },
     },
-    ("UpAboveGate", TIED, "tp1"): {NATIVE: EXCHANGED, RETRAINED: GATE_AND_UP},
-    ("GateAndUpCutTogether", TIED, "tp2"): GATE_UP_TOGETHER,
-    ("UpAboveGateOfExperts", Q36, "tp1"): {NATIVE: EXCHANGED, RETRAINED: EXCHANGED},
-    ("SharedExpertCutTogether", Q36, "tp2"): GATE_UP_TOGETHER,
-    ("RouterReversed", Q36, "tp1"): {NATIVE: REVERSED, RETRAINED: REVERSED},
-    ("VisionHeadsInTurn", TIED, "tp1"): {
+    ("gate-up-exchanged", TIED, "tp1"): {NATIVE: EXCHANGED, RETRAINED: GATE_AND_UP},
+    ("gate-up-cut-together", TIED, "tp2"): GATE_UP_TOGETHER,
+    ("expert-gate-up-exchanged", Q36, "tp1"): {NATIVE: EXCHANGED, RETRAINED: EXCHANGED},
+    ("shared-expert-cut-together", Q36, "tp2"): GATE_UP_TOGETHER,
+    ("router-reversed", Q36, "tp1"): {NATIVE: REVERSED, RETRAINED: REVERSED},
+    ("vision-heads-in-turn", TIED, "tp1"): {
         NATIVE: {"rows in the order query, then key, then value"},
         RETRAINED: {"rows in the order query, key, value by head"},
     },
-    ("VisionBiasWhole", TIED, "tp2"): {NATIVE: {"whole, not cut for 2 tp ranks"}, RETRAINED: {PASSED}},
-    ("VocabularyReversed", DENSE, "tp1"): {NATIVE: REVERSED, RETRAINED: REVERSED},
-    ("OutputReversed", DENSE, "tp1"): {NATIVE: REVERSED, RETRAINED: REVERSED},
-    ("MtpNormsExchanged", TIED, "tp1"): {
+    ("vision-bias-whole", TIED, "tp2"): {NATIVE: {"whole, not cut for 2 tp ranks"}, RETRAINED: {PASSED}},
+    ("vocabulary-reversed", DENSE, "tp1"): {NATIVE: REVERSED, RETRAINED: REVERSED},
+    ("mtp-norms-exchanged", TIED, "tp1"): {
         NATIVE: {"is mtp.layers.0.hnorm.weight", "is mtp.layers.0.enorm.weight"},
         RETRAINED: {"is mtp.pre_fc_norm_hidden.weight", "is mtp.pre_fc_norm_embedding.weight"},
     },
-    ("MtpProjectionCutByColumns", TIED, "tp2"): {
+    ("mtp-fc-cut-by-columns", TIED, "tp2"): {
         NATIVE: {"cut along the wrong axis: columns, not rows"},
         RETRAINED: {PASSED},
     },
-    ("StridedExperts", Q36, "ep2"): {
+    ("experts-in-turn", Q36, "ep2"): {
         NATIVE: {
             f"is expert {theirs}'s, not expert {own}'s"
             for own, theirs in ((1, 2), (2, 4), (3, 6), (4, 1), (5, 3), (6, 5))
         },
         RETRAINED: {"experts permuted: holds 0, 4, 1, 5, 2, 6, 3, 7"},
     },
-    ("PackedUpFirst", Q36, "tp1"): {NATIVE: EXCHANGED, RETRAINED: EXCHANGED},
-    ("FinalNormLast", TIED, "pp3 Ett|ttm|L"): {NATIVE: set(), RETRAINED: {PASSED}},
+    ("packed-up-first", Q36, "tp1"): {NATIVE: EXCHANGED, RETRAINED: EXCHANGED},
+    ("final-norm-on-the-last-stage", TIED, "pp3 Ett|ttm|L"): {NATIVE: set(), RETRAINED: {PASSED}},
 }
 SABOTEURS = {
-    ("ExportsGateAsUp", TIED, "tp1"): dict.fromkeys((STREAM, SAVED, RETRAINED, RELOADED), IN_MTP),
-    ("LoadsNoCopies", TIED, "tp2"): {NATIVE: {"NaN: never loaded"}},
-    ("PassesMtpThrough", TIED, "tp2"): {RETRAINED: {PASSED}},
-    ("RemembersTheFirst", TIED, "tp2"): {RELOADED: {"from the checkpoint before: never loaded anew"}},
-    ("SwapsExpertsOfACheckpoint", Q36, "tp1 to ep2"): {
+    ("exports-gate-under-ups-key", TIED, "tp1"): dict.fromkeys((STREAM, SAVED, RETRAINED, RELOADED), IN_MTP),
+    ("copies-not-loaded", TIED, "tp2"): {NATIVE: {"NaN: never loaded"}},
+    ("mtp-passed-through", TIED, "tp2"): {RETRAINED: {PASSED}},
+    ("norms-of-the-first-checkpoint", TIED, "tp2"): {RELOADED: {"from the checkpoint before: never loaded anew"}},
+    ("resharded-experts-swapped", Q36, "tp1 to ep2"): {
         RESHARDED: {
             *(
                 f"is expert {theirs}'s, not expert {own}'s"
@@ -101,11 +101,11 @@ SABOTEURS = {
             "experts permuted: holds 1, 0, 2, 3, 5, 4, 6, 7",
         }
     },
-    ("DropsARow", TIED, "tp1"): {},
-    ("OtherOrder", TIED, "tp2"): {},
-    ("SavesAndForgets", TIED, "tp2"): {SAVED: {"all zero"}},
-    ("LosesTheTokenizer", TIED, "tp2"): {},
-    ("KeepsTheFirstLayout", Q36, "tp1"): {},
+    ("mtp-projection-unknown", TIED, "tp1"): {},
+    ("one-rank-in-another-order", TIED, "tp2"): {},
+    ("saves-and-forgets", TIED, "tp2"): {SAVED: {"all zero"}},
+    ("tokenizer-lost", TIED, "tp2"): {},
+    ("layout-of-the-first-checkpoint", Q36, "tp1"): {},
 }
 MISTAKES = {
     ("ReversesRows", TIED, "tp1"): dict.fromkeys((STREAM, RETRAINED, RELOADED), REVERSED),
@@ -114,11 +114,7 @@ MISTAKES = {
 }
 ROWS = [
     pytest.param(f"{module}:{saboteur}", model, layout, told, id=f"{saboteur}-{layout.replace(' ', '-')}")
-    for module, table in (
-        ("in_memory_ideas", IDEAS),
-        ("in_memory_saboteurs", SABOTEURS),
-        ("in_memory_mistakes", MISTAKES),
-    )
+    for module, table in ((bridges.__name__, IDEAS | SABOTEURS), ("in_memory_mistakes", MISTAKES))
     for (saboteur, model, layout), told in table.items()
 ]
 ASKED = {Verdict.WRONG, Verdict.POISONED}
@@ -158,10 +154,10 @@ def test_nothing_loaded(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("saboteur", "model", "layout", "sentences"),
     [
-        ("Unscaled", FP8, "tp2", {"scales not applied"}),
-        ("ScaledTwice", FP8, "tp2", {"scales applied twice"}),
+        ("fp8-scales-ignored", FP8, "tp2", {"scales not applied"}),
+        ("fp8-scales-twice", FP8, "tp2", {"scales applied twice"}),
         (
-            "LocalNumbers",
+            "experts-local-numbers",
             Q36,
             "ep2",
             {f"is expert {own}'s, not expert {own + 4}'s (the number on the rank)" for own in range(4)},
@@ -176,6 +172,6 @@ def test_a_load(
     make_checkpoint: MakeCheckpoint,
     tmp_path: Path,
 ) -> None:
-    adapter = f"in_memory_loads:{saboteur}"
+    adapter = f"{bridges.__name__}:{saboteur}"
     findings = found(make_checkpoint(model), layout, tmp_path, adapter=adapter, stages=(NATIVE,))
     assert {finding.origin for finding in findings[NATIVE]} == sentences

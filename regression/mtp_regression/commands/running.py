@@ -6,10 +6,10 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -63,13 +63,25 @@ def run(request: Request, *, as_json: bool, html: Path | None) -> None:
     if report is None:  # a rank that torchrun or Slurm started, and not the first
         return
     announce(records_of(report), report, os.environ, sys.stderr if as_json else sys.stdout)
-    if html is not None:
-        from mtp_regression.page.write import write_page
-
-        try:
-            write_page([report], html, folders=[request.report_path.parent])
-        except OSError as error:
-            fail(f"the report is in {request.report_path}, but its page cannot be written: {error}")
+    write_html([report], html, [request.report_path])
     if as_json:
         print(json.dumps(report))
     raise typer.Exit(0 if report["passed"] else 1)
+
+
+def write_html(reports: Sequence[Mapping[str, Any]], html: Path | None, files: Sequence[Path]) -> None:
+    """Write a page of reports, if one is asked for.
+
+    Args:
+        reports: The reports.
+        html: Where it goes; None writes none.
+        files: The file of each report, which has the ranks' logs beside it.
+    """
+    if html is None:
+        return
+    from mtp_regression.page.write import write_page
+
+    try:
+        write_page(reports, html, folders=[file.parent for file in files])
+    except OSError as error:
+        fail(f"{files[0]} is there, but its page cannot be written: {error}")

@@ -18,7 +18,7 @@ def test_pictures_of_a_failing_run(tmp_path: Path, look: Look) -> None:
     words = [
         "roundtrip",
         "--adapter",
-        "in_memory_ideas:StridedExperts",
+        "mtp_regression.mutants.bridges:experts-in-turn",
         "--html",
         str(tmp_path / "page.html"),
     ]

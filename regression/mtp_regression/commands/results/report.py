@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from mtp_regression.commands.console import fail
+from mtp_regression.commands.running import Html, write_html
 
 
 class Format(StrEnum):
@@ -29,6 +30,7 @@ As = Annotated[Format, typer.Option("--format", help="As a run prints it, or to 
 def report(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Reports: JSON of a run.")],
     output: As = Format.TEXT,
+    html: Html = None,
 ) -> None:
     """Print reports as their runs did; torch is not needed.
 
@@ -51,4 +53,5 @@ def report(
         else:
             print(*[""] * (number > 0), sep="\n", end="")
             show(Console(), records, document)
+    write_html(reports, html, files)
     raise typer.Exit(0 if all(document["passed"] for document in reports) else 1)
