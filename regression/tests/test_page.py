@@ -121,7 +121,7 @@ def test_page_that_cannot_be_written_is_told_in_a_sentence(tmp_path: Path) -> No
     words += ["--report", f"{tmp_path}/report.json", "--html", f"{tmp_path}/file/page.html"]
     done = CliRunner().invoke(app, words, catch_exceptions=False)
     assert done.exit_code == 2
-    assert "report.json, but its page cannot be written: " in " ".join(done.output.split())
+    assert "report.json is there, but its page cannot be written: " in " ".join(done.output.split())
     assert (tmp_path / "report.json").exists()
 
 

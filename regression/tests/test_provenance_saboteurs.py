@@ -16,6 +16,7 @@ FP8 = "qwen3.6-35b-a3b-fp8"
 NATIVE, STREAM, SAVED, RETRAINED = Stage.NATIVE, Stage.STREAM, Stage.SAVED, Stage.RETRAINED
 RELOADED, RESHARDED = Stage.RELOADED, Stage.RESHARDED
 
+NOT_RELOADED = "from the checkpoint before: never loaded anew"
 PASSED = "as in the checkpoint that was loaded, whatever the model holds"
 EXCHANGED, REVERSED = {"gate and up exchanged"}, {"rows reversed"}
 GATE_UP_TOGETHER = {
@@ -91,7 +92,9 @@ SABOTEURS = {
     ("exports-gate-under-ups-key", TIED, "tp1"): dict.fromkeys((STREAM, SAVED, RETRAINED, RELOADED), IN_MTP),
     ("copies-not-loaded", TIED, "tp2"): {NATIVE: {"NaN: never loaded"}},
     ("mtp-passed-through", TIED, "tp2"): {RETRAINED: {PASSED}},
-    ("norms-of-the-first-checkpoint", TIED, "tp2"): {RELOADED: {"from the checkpoint before: never loaded anew"}},
+    ("norms-of-the-first-checkpoint", TIED, "tp2"): {
+        RELOADED: {"from the checkpoint before: never loaded anew"}
+    },
     ("resharded-experts-swapped", Q36, "tp1 to ep2"): {
         RESHARDED: {
             *(
@@ -143,12 +146,6 @@ def test_what_is_said(
         if finding.verdict in ASKED and not finding.origin
     ]
     assert unsaid == []
-
-
-def test_nothing_loaded(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
-    adapter = "in_memory_mistakes:LoadsAnything"
-    findings = found(make_checkpoint(TIED), "tp1", tmp_path, adapter=adapter, stages=(NATIVE,))
-    assert {finding.origin for finding in findings[NATIVE]} == {"all zero"}
 
 
 @pytest.mark.parametrize(
