@@ -73,7 +73,7 @@ def _page(finding: Finding) -> Iterator[str]:
         yield "\nPaths that do not begin with `megatron/` are of `megatron/bridge/models/`."
     yield "\n## Smallest reproduction\n"
     if finding.reproduction:
-        torchrun = f"torchrun --nproc-per-node {finding.ranks} reproduction.py"
+        torchrun = f"torchrun --standalone --nproc-per-node {finding.ranks} reproduction.py"
         on_cpu = f"python -m mtp_regression.on_cpu --ranks {finding.ranks} reproduction.py"
         yield f"`{torchrun}`, or without a GPU `{on_cpu}`:\n"
         yield _code("python", finding.reproduction)
