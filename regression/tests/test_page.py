@@ -113,6 +113,11 @@ def test_run_that_fails_writes_its_page(tmp_path: Path) -> None:
     assert done.exit_code == 1
     text = (tmp_path / "page.html").read_text(encoding="utf-8")
     assert "0 of 2 cells exact; 2 wrong: qwen3.5-35b-a3b and qwen3.6-35b-a3b in ep2." in text
+    first = text.partition('<ol class="reasons"')[0].replace("<wbr>", "")
+    assert re.findall(r"<dt>(.*)</dt>", first) == ["what happened", "why", "what to do"]
+    assert "--parallel ep2 --stage native" in first
+    assert "linear_fc1.weight1 is expert 2&#39;s, not expert 1&#39;s, for example" in first
+    assert '<p class="example">' in text
 
 
 def test_page_that_cannot_be_written_is_told_in_a_sentence(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from mtp_regression.page.cells import Case, Cell, cases_of
 from mtp_regression.page.logs import log
 from mtp_regression.page.summary import comparison, together, verdict
 from mtp_regression.reporting.differences import Change, Difference, differences
+from mtp_regression.reporting.explanations import Explanation, Facts, explain
 from mtp_regression.reporting.folding.fold import Folded, fold
 from mtp_regression.reporting.record import Crash, Record
 
@@ -108,6 +109,11 @@ class Content:
         """What failed and why, of each report in which something did."""
         folded = [(number, fold(records)) for number, records in enumerate(self.records)]
         return [(number, reasons) for number, reasons in folded if reasons]
+
+    def explanation(self, number: int) -> Explanation | None:
+        """What happened in a report, why, and what to do; None if nothing failed."""
+        folded = dict(self.reasons).get(number)
+        return explain(Facts(folded, self.records[number], self.reports[number])) if folded else None
 
     def case_of(self, record: Record) -> Case:
         """Find the case that a record is of."""

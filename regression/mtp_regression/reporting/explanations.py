@@ -70,7 +70,7 @@ class Facts:
         """The command that shows the smallest failure."""
         record = smallest(self.records)
         commands = reproduce(record, self.report) if record else []
-        return f"look at the smallest failing check alone: {commands[-1]}" if commands else ""
+        return f"look at the smallest failing check alone: {' && '.join(commands)}" if commands else ""
 
     def mtp_experts(self, record: Record) -> str:
         """How a record's checkpoint stores its MTP experts; empty if that is not known."""
@@ -92,6 +92,8 @@ def _unknown(facts: Facts) -> Explanation:
     why = ""
     if len(origins) == 1:
         why = next(iter(origins))
+    elif told := next((found for found in folded.findings if found.origin), None):
+        why = f"{told.tensor} {told.origin}, for example"
     elif folded.crash and (frames := _FRAME.findall(folded.crash.text)):
         file, line, function = frames[-1]
         why = f"raised in {function}, {file.rpartition('/')[2]} line {line}"

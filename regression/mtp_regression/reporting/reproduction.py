@@ -13,8 +13,8 @@ from mtp_regression.stages.case import CHECKS
 def smallest(records: Iterable[Record]) -> Record | None:
     """Return the record to look at first: it did not pass, on the fewest ranks, in the first stage."""
     failed = (record for record in records if not record.passed)
-    stages = [*map(str, CHECKS)]
-    return min(failed, key=lambda record: (record.ranks, stages.index(record.stage)), default=None)
+    order = {str(stage): number for number, stage in enumerate(CHECKS)}
+    return min(failed, key=lambda record: (record.ranks, order.get(record.stage, len(order))), default=None)
 
 
 def reproduce(record: Record, report: Mapping[str, Any]) -> list[str]:
