@@ -70,6 +70,8 @@ class Facts:
         """The command that shows the smallest failure."""
         record = smallest(self.records)
         commands = reproduce(record, self.report) if record else []
+        if record and record.checkpoint in self.report.get("command", "").split():
+            commands = commands[-1:]  # the folder is there
         return f"look at the smallest failing check alone: {' && '.join(commands)}" if commands else ""
 
     def mtp_experts(self, record: Record) -> str:

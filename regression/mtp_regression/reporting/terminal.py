@@ -84,7 +84,11 @@ def show(console: Console, records: Sequence[Record], report: Mapping[str, Any])
 def verdict(records: Sequence[Record], report: Mapping[str, Any]) -> list[str]:
     """Say in three lines what happened, why, and what to do; empty if all passed."""
     folded = fold(records)
-    return [cut(line) for line in explain(Facts(folded, records, report)).lines] if folded else []
+    if not folded:
+        return []
+    explained = explain(Facts(folded, records, report))
+    whole = f"what to do: {explained.todo}"  # it may be a command
+    return [line if line == whole else cut(line) for line in explained.lines]
 
 
 def closing(records: Sequence[Record], report: Mapping[str, Any]) -> Iterator[str]:
