@@ -2,9 +2,12 @@
 
 import json
 import re
+import subprocess
+import sys
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -14,6 +17,7 @@ from mtp_regression.commands.app import app
 from mtp_regression.findings.finding import MEGATRON_BRIDGE, Finding, read_findings
 from mtp_regression.findings.page import index, page
 from mtp_regression.maintenance.cases.table import KNOWN
+from mtp_regression.maintenance.findings import run
 from mtp_regression.maintenance.findings.run import apply, check, shorten
 from mtp_regression.maintenance.known import RELEASES, UPSTREAM
 from mtp_regression.scenarios.table import SCENARIOS
@@ -94,12 +98,27 @@ def test_releases_are_those_that_pages_compare() -> None:
 
 def test_script_fails_on_the_release_and_with_the_patch_it_does_not() -> None:
     finding = FINDINGS[3]
-    assert metadata.version("megatron-bridge") == finding.patched_release
-    assert list(check(finding, "0.6.2")) == []
-    another = replace(finding, fails_with="another error")
-    assert "where 'another error' is expected" in "".join(check(another, "0.6.2"))
-    older = replace(finding, releases=("0.4.2",))
-    assert "where another end is expected" in "".join(check(older, "0.6.2"))
+    release = metadata.version("megatron-bridge")
+    assert release == finding.patched_release
+    command = [sys.executable, "-m", "mtp_regression.maintenance", "findings", str(finding.number)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{finding.number}: fails on {release}\n" in done.stdout
+    assert f"{finding.number}, patched: exit code 0\n" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"fails_with": "another error"}, "4: exit code 1, where 'another error' is expected"),
+        ({"releases": ("0.4.2",)}, "4: exit code 1, where another end is expected"),
+        ({}, "4, patched: exit code 1: "),
+    ],
+)
+def test_another_end_is_told(changes: dict[str, Any], told: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    finding = FINDINGS[3]
+    monkeypatch.setattr(run, "reproduce", lambda *_args, **_options: (1, finding.fails_with))
+    assert told in "".join(check(replace(finding, **changes), "0.6.2"))
 
 
 def test_patch_of_other_source_does_not_apply(tmp_path: Path) -> None:

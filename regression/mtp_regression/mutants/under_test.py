@@ -1,4 +1,4 @@
-"""Which bridge tests are to judge: the right one, or in a run of `mtpkit mutants --suite` a mutant."""
+"""Which bridge tests are to judge: the right one, or in a run of `mtpkit mutants` a mutant."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def bridge_under_test() -> type[InMemoryBridge]:
 
 
 def mutated(adapter: Class) -> Class:
-    """Return an adapter's class with the mistake of this run of `mtpkit mutants --suite`, if it can make it.
+    """Return an adapter's class with the mistake of this run of `mtpkit mutants`, if it can make it.
 
     Any bridge can make those mistakes that are in the tensors it exports; the in-memory bridge makes all.
     Fixtures of the kit and `BridgeConformance` do this by themselves.

@@ -68,7 +68,7 @@ class Scenario:
         parallel: The parallel layout, or the two for a Megatron checkpoint.
         use: How the bridge is used.
         fault: A fault of the checkpoint, which is to be refused before anything is loaded.
-        findings: What upstream does wrong with it, by number: `mtpkit finding NUMBER` has the releases.
+        findings: What upstream does wrong with it, by number: `mtpkit finding` has the releases.
         stages: What is looked at.
         refused: Whether a patched release is to refuse it, as it does every fault.
         main: What the repository's branch `main` is, for the use PINNED; None for a cache without it.

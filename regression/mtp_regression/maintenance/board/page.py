@@ -35,8 +35,8 @@ one, the whole model and MTP. So they show what is read of a folder that a bridg
 
 MTP in the other layout is `exact`, for both read both. Of a folder without MTP that declares it vLLM says
 that weights were not initialized; SGLang says nothing, and holds MTP that nothing has filled, `unexpected`.
-`nox -s conformance-vllm-0.32.0 conformance-sglang-0.5.23` makes the environments, of 8 and 10 GB. Models are
-built on a CPU, by wheels for CUDA, and compute nothing: vLLM's has no `torch.ops._C.cpu_fused_moe`, and
+The sessions conformance-vllm-0.32.0 and conformance-sglang-0.5.23 make environments of 8 and 10 GB. Models
+are built on a CPU, by wheels for CUDA, and compute nothing: vLLM's has no `torch.ops._C.cpu_fused_moe`, and
 SGLang's kernels ask for `libcuda.so.1`.
 """
 
