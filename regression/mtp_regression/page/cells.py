@@ -11,6 +11,7 @@ from mtp_regression.page.logs import Log
 from mtp_regression.reporting.differences import Change
 from mtp_regression.reporting.folding.fold import Folded, fold
 from mtp_regression.reporting.record import Crash, Record
+from mtp_regression.reporting.tables import agreements
 
 
 @dataclass
@@ -48,10 +49,7 @@ class Cell:
         failed = [str(record.stage) for record in self.records if not record.passed]
         some = len(failed) > 2 and len(failed) == len(self.records)
         notes = [f"all {len(failed)} stages" if some else ", ".join(failed)] if failed else []
-        for record in self.records:
-            if record.agreement:
-                figure = f"{max(record.agreement.values()):.1e}".replace("e-0", "e-")
-                notes.append(f"{'agrees' if record.passed else 'differs'} {figure}")
+        notes += agreements(self.records)
         if declared := max(record.declared for record in self.records):
             notes.append(f"{declared} declared")
         return notes

@@ -13,6 +13,7 @@ from mtp_regression.page.cells import Case, Cell, cases_of
 from mtp_regression.page.logs import log
 from mtp_regression.page.summary import comparison, together, verdict
 from mtp_regression.reporting.differences import Change, Difference, differences
+from mtp_regression.reporting.document import records_of
 from mtp_regression.reporting.explanations import Explanation, Facts, explain
 from mtp_regression.reporting.folding.fold import Folded, fold
 from mtp_regression.reporting.record import Crash, Record
@@ -176,7 +177,7 @@ def content_of(
     reports: Sequence[Mapping[str, Any]], titles: Sequence[str], folders: Sequence[Path]
 ) -> Content:
     """Read reports into what the page shows; see `write.write_page`."""
-    records = [[Record.of(fields) for fields in report["records"]] for report in reports]
+    records = [records_of(report) for report in reports]
     content = Content(reports, titles or _titles(records), records, cases_of(records))
     for number, found in content.changed:
         for change in found:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 import re
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mtp_regression.page.content import FIRST, REASONS, content_of
+from mtp_regression.reporting.document import write_whole
 
 
 def write_page(
@@ -66,10 +66,7 @@ def write_page(
         policy=f"default-src 'none'; style-src {_digest(style)}; script-src {_digest(script)}; "
         "base-uri 'none'; form-action 'none'",
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(page, encoding="utf-8", errors="backslashreplace")  # JSON may hold half a character
-    os.replace(unfinished, path)  # noqa: PTH105 - as atomic, and says so
+    write_whole(path, page, errors="backslashreplace")  # JSON may hold half a character
 
 
 def _digest(text: str) -> str:

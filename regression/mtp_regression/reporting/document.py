@@ -49,10 +49,21 @@ def report_of(
 
 
 def write_report(report: Mapping[str, Any], path: Path) -> None:
-    """Write a report as JSON; whoever reads the file meanwhile finds the one before it, whole."""
+    """Write a report as JSON."""
+    write_whole(path, json.dumps(report, indent=2, allow_nan=False) + "\n")
+
+
+def write_whole(path: Path, text: str, *, errors: str = "strict") -> None:
+    """Write a file; whoever reads it meanwhile finds the one before it, whole.
+
+    Args:
+        path: The file; its folder is made.
+        text: All of it, for UTF-8.
+        errors: What becomes of characters that are none, as for `str.encode`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.name}.unfinished")
-    unfinished.write_text(json.dumps(report, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    unfinished.write_text(text, encoding="utf-8", errors=errors)
     os.replace(unfinished, path)  # noqa: PTH105 - as atomic, and says so
 
 

@@ -43,10 +43,7 @@ def cell_text(records: Sequence[Record], *, seconds: bool = True) -> str:
         Such as "exact, 6 declared, 1.2 s".
     """
     pieces = [str(worst(record.verdict for record in records))]
-    for record in records:
-        if record.agreement:
-            figure = f"{max(record.agreement.values()):.1e}".replace("e-0", "e-")
-            pieces.append(f"{'agrees' if record.passed else 'differs'} {figure}")
+    pieces += agreements(records)
     if any(record.stale for record in records):
         pieces.append("stale exception")
     declared = max(record.declared for record in records)
@@ -55,6 +52,16 @@ def cell_text(records: Sequence[Record], *, seconds: bool = True) -> str:
     if seconds:
         pieces.append(f"{records[0].case_seconds:.1f} s")
     return ", ".join(pieces)
+
+
+def agreements(records: Sequence[Record]) -> list[str]:
+    """Say how far the logits of a cell's stages are from the reference: "agrees 1.5e-5"."""
+    said = []
+    for record in records:
+        if record.agreement:
+            figure = f"{max(record.agreement.values()):.1e}".replace("e-0", "e-")
+            said.append(f"{'agrees' if record.passed else 'differs'} {figure}")
+    return said
 
 
 def passed(cell: Sequence[Record]) -> bool:

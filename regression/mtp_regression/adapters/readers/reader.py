@@ -36,12 +36,21 @@ class Reader:
     in the checkpoint's, rounded if it does not fit.
     """
 
+    engine = "none"
     grid: ClassVar[Sequence[Parallel]] = (Parallel(),)
     joined: ClassVar[Mapping[str, Sequence[str]]] = JOINED
 
     model: torch.nn.Module
 
     _stored: Tensors
+
+    def load(self, checkpoint: Path) -> None:
+        """Hand the engine's models the tensors of a checkpoint, those of `read`."""
+        raise NotImplementedError
+
+    def reload(self, checkpoint: Path) -> None:
+        """Hand them another checkpoint's."""
+        self.load(checkpoint)
 
     def named(self) -> Iterator[tuple[str, torch.Tensor]]:
         """Yield the engine's tensors, by a checkpoint's keys but for what is joined or stacked."""

@@ -24,6 +24,7 @@ from sglang.srt.distributed.parallel_state import (  # noqa: E402
     initialize_model_parallel,
 )
 from sglang.srt.layers.dp_attention import initialize_dp_attention  # noqa: E402
+from sglang.srt.model_loader.utils import set_default_torch_dtype  # noqa: E402
 from sglang.srt.models import qwen3_5, qwen3_5_text  # noqa: E402
 from sglang.srt.models.qwen3_5_mtp import Qwen3_5ForCausalLMMTP  # noqa: E402
 from sglang.srt.runtime_context import SpawnRanks, publish  # noqa: E402
@@ -44,7 +45,6 @@ class Sglang(Reader):
 
     bridge = "sglang"
     release = metadata.version("sglang")
-    engine = "none"
     declared = resources.files(__package__).joinpath("sglang.toml")
 
     def build(self, checkpoint: Path, parallel: Parallel) -> nn.ModuleDict:
@@ -73,12 +73,8 @@ class Sglang(Reader):
         models = {"main": getattr(qwen3_5_text if text_only else qwen3_5, named)}
         if getattr(config, "text_config", config).mtp_num_hidden_layers:
             models["mtp"] = Qwen3_5ForCausalLMMTP
-        before = torch.get_default_dtype()
-        torch.set_default_dtype(torch.bfloat16)  # as SGLang's loader does
-        try:
+        with set_default_torch_dtype(torch.bfloat16):
             return nn.ModuleDict({name: model(config) for name, model in models.items()})
-        finally:
-            torch.set_default_dtype(before)
 
     def load(self, checkpoint: Path) -> None:
         """Hand all tensors to each; MTP then has the model's embedding and output layer, as served."""
@@ -87,10 +83,6 @@ class Sglang(Reader):
         if "mtp" in self.model:
             main = self.model["main"]
             self.model["mtp"].set_embed_and_head(main.model.embed_tokens.weight, main.lm_head.weight)
-
-    def reload(self, checkpoint: Path) -> None:
-        """Hand it another checkpoint's."""
-        self.load(checkpoint)
 
     def close(self) -> None:
         """Leave the process to another engine."""

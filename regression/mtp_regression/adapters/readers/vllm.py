@@ -45,7 +45,6 @@ class Vllm(Reader):
 
     bridge = "vllm"
     release = metadata.version("vllm")
-    engine = "none"
     declared = resources.files(__package__).joinpath("vllm.toml")
 
     def build(self, checkpoint: Path, parallel: Parallel) -> nn.ModuleDict:
@@ -77,10 +76,6 @@ class Vllm(Reader):
             for model in self.model.values():
                 loaded = model.load_weights(self.read(checkpoint))
                 DefaultModelLoader(LoadConfig()).track_weights_loading(model, loaded)
-
-    def reload(self, checkpoint: Path) -> None:
-        """Hand it another checkpoint's."""
-        self.load(checkpoint)
 
     def close(self) -> None:
         """Leave the process to another engine."""
