@@ -2,8 +2,6 @@
 
 import json
 import os
-import runpy
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -11,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from read_noxfile import read_noxfile
 
 from mtp_regression.maintenance import gpu_roundtrip
 from mtp_regression.ranks.devices import Device
@@ -127,12 +126,8 @@ def session_on_gpus(monkeypatch: pytest.MonkeyPatch) -> Callable[[Session], None
     vars(stand_in).update(
         session=keep, parametrize=keep, options=SimpleNamespace(), project=project, Session=Session
     )
-    monkeypatch.setitem(sys.modules, "nox", stand_in)
-    monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.chdir(KIT)
-    for name in [name for name in sys.modules if name.partition(".")[0] == "requirements"]:
-        monkeypatch.delitem(sys.modules, name)
-    function: Callable[[Session], None] = runpy.run_path("noxfile.py")["gpu_roundtrip"]
+    function: Callable[[Session], None] = read_noxfile(stand_in)["gpu_roundtrip"]
     return function
 
 

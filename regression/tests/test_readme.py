@@ -1,18 +1,17 @@
 """What README and docs show is what there is: commands run, snippets work, tables are complete."""
 
 import re
-import runpy
 import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import chdir
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import pytest
 import typer
+from read_noxfile import read_noxfile
 from readme_jobs import run_snippet
 
 from mtp_bridge_patch import FIXES
@@ -149,9 +148,7 @@ def sessions() -> set[str]:
     nox.session = session
     nox.parametrize = lambda *_args, **_options: lambda function: function
     nox.project.python_versions.return_value = ["3.11", "3.12"]
-    path = mock.patch.object(sys, "path", [*sys.path])
-    with mock.patch.dict(sys.modules, nox=nox), path, chdir(ROOT):
-        runpy.run_path(str(ROOT / "noxfile.py"), run_name="noxfile")
+    read_noxfile(nox)
     return found
 
 
