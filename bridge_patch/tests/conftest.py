@@ -3,6 +3,7 @@
 import importlib
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -43,14 +44,33 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     sys.modules.update(real)
 
 
-@pytest.fixture
-def install_release(site: Path) -> Callable[[str], Path]:
-    """Return a function that installs a stand-in of a release, and gives the folder it is installed in."""
+@pytest.fixture(scope="session")
+def standin(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function that gives the folder of a release's stand-in: one a session, so compiled once."""
 
-    def install(release: str) -> Path:
-        standin_release.install(site, release)
-        importlib.invalidate_caches()
-        return site
+    @cache
+    def folder(release: str) -> Path:
+        folder = tmp_path_factory.mktemp("standin")
+        standin_release.install(folder, release)
+        return folder
+
+    return folder
+
+
+@pytest.fixture
+def install_release(site: Path, standin: Callable[[str], Path]) -> Callable[..., Path]:
+    """Return a function that installs a stand-in of a release, and gives the folder it is installed in.
+
+    Other tests have the same folder, unless the call says `own=True`: that one may be changed.
+    """
+
+    def install(release: str, *, own: bool = False) -> Path:
+        folder = site if own else standin(release)
+        if own:
+            standin_release.install(site, release)
+            importlib.invalidate_caches()
+        sys.path.insert(0, str(folder))  # of the list that `site` takes away again
+        return folder
 
     return install
 

@@ -27,8 +27,8 @@ pytestmark = pytest.mark.usefixtures("release_042")
 
 
 @pytest.fixture
-def release_042(install_release: Callable[[str], Path]) -> None:
-    install_release("0.4.2")
+def release_042(install_release: Callable[[str], Path]) -> Path:
+    return install_release("0.4.2")
 
 
 @pytest.fixture
@@ -151,19 +151,19 @@ def test_failing_fix_takes_the_others_along(
 
 
 def test_failing_install_fails_the_import(
-    install_release: Callable[[str], Path], import_bridge: Callable[[], ModuleType], site: Path
+    install_release: Callable[..., Path], import_bridge: Callable[[], ModuleType]
 ) -> None:
-    del install_release
+    site = install_release("0.4.2", own=True)
     next(site.rglob("qwen35_vl_bridge.py")).write_text("")
     mtp_bridge_patch.apply()
     with pytest.raises(AttributeError, match="Qwen35VLMoEBridge"):
         import_bridge()
 
 
-def test_importing_and_applying_import_nothing_else(site: Path) -> None:
+def test_importing_and_applying_import_nothing_else(release_042: Path) -> None:
     packages = [str(Path(str(package.__file__)).parents[1]) for package in (mtp_bridge_patch, mtp_checkpoint)]
     code = (
-        f"import sys; sys.path[:0] = {[str(site), *packages]!r}; import mtp_bridge_patch;"
+        f"import sys; sys.path[:0] = {[str(release_042), *packages]!r}; import mtp_bridge_patch;"
         "before = set(sys.modules); mtp_bridge_patch.apply(); names = before | set(sys.modules);"
         "tops = {name.split('.')[0] for name in names} - {'mtp_bridge_patch', 'mtp_checkpoint'};"
         "print(sorted(tops - sys.stdlib_module_names - {'__main__'}))"

@@ -187,9 +187,9 @@ def test_fixes_import_neither_torch_nor_upstreams_dependencies(
 
 
 def test_module_without_bridges_fails_the_import(
-    install_release: Callable[[str], Path], import_bridge: Callable[[], ModuleType]
+    install_release: Callable[..., Path], import_bridge: Callable[[], ModuleType]
 ) -> None:
-    site = install_release("0.6.2")
+    site = install_release("0.6.2", own=True)
     next(site.rglob("qwen35_vl_bridge.py")).write_text("")
     mtp_bridge_patch.apply()
     with pytest.raises(RuntimeError, match=r"qwen35_vl_bridge defines no bridge of Qwen3\.5"):

@@ -53,7 +53,7 @@ def python(install_release: Callable[[str], Path], folder: Path) -> Run:
     """Return a function that runs Python in the folder with a release of Megatron-Bridge installed."""
 
     def run(*arguments: str, release: str = "0.4.2", **environment: str) -> subprocess.CompletedProcess[str]:
-        site = install_release(release) if not (folder / "site" / "megatron").exists() else folder / "site"
+        site = install_release(release)
         packages = (mtp_bridge_patch, mtp_checkpoint)
         paths = os.pathsep.join(
             [str(site), *(str(Path(str(package.__file__)).parents[1]) for package in packages)]
