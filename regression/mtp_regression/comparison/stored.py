@@ -1,4 +1,4 @@
-"""Bytes of a tensor in a file: mapped into memory, or read piece by piece beside another's."""
+"""Bytes of a tensor in a file: read or mapped into memory, or read piece by piece beside another's."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 PIECE = 1 << 19
 """Bytes of each of two tensors that are read at a time: both are in a core's cache when they are compared."""
 
-_LARGE = 1 << 24
+_SMALL, _LARGE = 1 << 20, 1 << 24
 
 
 @dataclass(frozen=True)
@@ -30,9 +30,19 @@ class Stored:
     size: int
 
     def __call__(self) -> NDArray[np.uint8]:
-        """Map the bytes into memory."""
-        if not self.size:  # which cannot be mapped
-            return np.empty(0, np.uint8)
+        """Map the bytes into memory; few are read, which costs less than to set up a map.
+
+        Raises:
+            OSError: The file cannot be read.
+            ValueError: It ends before the bytes do.
+        """
+        if self.size < _SMALL:
+            with self.path.open("rb", buffering=0) as file:
+                file.seek(self.offset)
+                content = file.read(self.size)
+            if len(content) < self.size:
+                raise ValueError(f"{self.path} ends at byte {self.offset + len(content)}")
+            return np.frombuffer(content, np.uint8)
         return np.asarray(np.memmap(self.path, np.uint8, mode="r", offset=self.offset, shape=(self.size,)))
 
     def equals(self, other: Stored) -> bool:
