@@ -117,11 +117,11 @@ def light(session: nox.Session) -> None:
     """Run the tests of generator, patch and suite on the oldest Python, without torch."""
     install(session, "light")
     suite = (f"regression/tests/test_{name}.py" for name in ("mtp_conformance", "page", "page_content"))
-    session.run("pytest", "fixtures/tests", "bridge_patch/tests", *suite, *session.posargs)
+    session.run("pytest", "-n", "auto", "fixtures/tests", "bridge_patch/tests", *suite, *session.posargs)
 
 
-@nox.session(python=[OLDEST_PYTHON, PYTHON])
-@nox.parametrize("releases", ["oldest", "newest"])
+@nox.session  # `light` has the fourth, the oldest Python with the newest numpy
+@nox.parametrize("python,releases", [(OLDEST_PYTHON, "oldest"), (PYTHON, "oldest"), (PYTHON, "newest")])
 def stability(session: nox.Session, releases: str) -> None:
     """Generate the same bytes under the oldest and the newest Python and numpy that the kit allows."""
     install(session, "light")

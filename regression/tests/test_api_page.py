@@ -13,6 +13,8 @@ from mtp_regression.maintenance.api_page import MODULES
 
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 
+pytestmark = pytest.mark.xdist_group("api page")
+
 
 NAMES = """
 import mtp_regression
@@ -20,15 +22,22 @@ for name in mtp_regression.__all__:
     assert name in dir(mtp_regression)
     assert getattr(mtp_regression, name) is vars(mtp_regression)[name], "found once"
 """
+COMMAND = """
+import runpy, sys
+sys.argv[1:] = ["api-page"]
+runpy.run_module("mtp_regression.maintenance", run_name="__main__", alter_sys=True)
+"""
 
 
-def python(*words: str) -> str:
-    """Run Python, apart from the tests: the public names import Megatron-Core."""
-    return subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True).stdout
+@pytest.fixture(scope="module")
+def python() -> subprocess.CompletedProcess[str]:
+    """Look for the names, then print the page, apart from the tests: the names import Megatron-Core."""
+    command = [sys.executable, "-c", NAMES + COMMAND]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
-def test_page_is_made_of_the_docstrings() -> None:
-    assert PAGE.read_text(encoding="utf-8") == python("-m", "mtp_regression.maintenance", "api-page")
+def test_page_is_made_of_the_docstrings(python: subprocess.CompletedProcess[str]) -> None:
+    assert PAGE.read_text(encoding="utf-8") == python.stdout
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -41,6 +50,6 @@ def test_every_public_name_is_described(module: str) -> None:
         assert re.sub(r"^Of type `\w+`\.", "", words.strip()).strip(), f"{name} has no docstring"
 
 
-def test_every_public_name_of_the_suite_is_there() -> None:
+def test_every_public_name_of_the_suite_is_there(python: subprocess.CompletedProcess[str]) -> None:
     assert vars(mtp_regression)["__all__"]
-    python("-c", NAMES)
+    assert python.returncode == 0, python.stderr
