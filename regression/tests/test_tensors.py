@@ -12,6 +12,7 @@ from mtp_checkpoint.errors import CheckpointError
 from mtp_checkpoint.files.index import INDEX_NAME
 from mtp_fixtures import CheckpointSpec, preset
 from mtp_fixtures.plugin import MakeCheckpoint
+from mtp_regression.comparison.stored import Stored
 from mtp_regression.comparison.tensors import RawTensor, read_folder
 
 
@@ -37,6 +38,17 @@ def test_every_tensor_is_read(folder: Path) -> None:
     for tensor in spec.tensors:
         got = read[tensor.name]
         assert (got.dtype, got.shape, got.data.tobytes()) == (tensor.dtype, tensor.shape, spec.data(tensor))
+
+
+@pytest.mark.parametrize("size", [0, 5, 2**20 - 1, 2**20, 2**20 + 1])
+def test_bytes_of_any_size_are_those_of_the_file_or_an_error(size: int, tmp_path: Path) -> None:
+    content = np.arange(size + 3, dtype=np.uint8)
+    content.tofile(tmp_path / "file")
+    found = Stored(tmp_path / "file", 3, size)()
+    assert np.array_equal(found, content[3:])
+    assert not found.flags.writeable or not size
+    with pytest.raises(ValueError, match=r"ends at byte|length is greater"):
+        Stored(tmp_path / "file", 3, size + 1)()
 
 
 def test_folder_without_an_index_is_read(folder: Path) -> None:
