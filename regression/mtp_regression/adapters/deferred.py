@@ -3,17 +3,19 @@
 Half of the time of `import megatron.bridge` goes into modelopt, diffusers, scipy, datasets and others, of which a
 conversion uses nothing. They are not left out, and nothing of an installed package is changed:
 
-- Inside `deferring`, a module of a listed package is found as ever: one that is not installed is missing as ever.
+- After `deferring`, a module of a listed package is found as ever: one that is not installed is missing as ever.
   But it is not run: who imports it gets the module, empty, or stand-ins for those of its names that are listed.
 - Whatever is done with either, but to hold it, is a touch: an attribute, a call, an operator, a base class,
-  `isinstance`, `hash`, pickle. A touch is Python's own import of the module, with its locks, its order and its
-  errors, into the same module object. The real thing answers.
+  `hash`, pickle. A touch is Python's own import of the module, with its locks, its order and its errors, into the
+  same module object. Then the real thing answers.
 - With a touch the whole package is as if it had never been deferred, and each module that holds a stand-in is
-  given the real thing. So no module holds a stand-in beside an object that it would have to be identical with.
+  given the real thing.
+- Without a touch one question is answered, for it has one answer: nothing is an instance of a class of a package
+  that has not been run. (Megatron-Bridge asks it of modelopt for each parameter that it converts.)
 
 Two things remain: an installed package whose import fails does so at the touch, not before; and what an import
-does to other packages, it does at the touch. `deferred.toml` is the list; `maintenance deferred` derives it, and
-tests see that nothing in it is touched, and that reports are the same without it.
+does to other packages, it does at the touch. `deferred.toml` is the list. Tests see that it is what the bridge
+asks for, that a conversion touches nothing of it, and that reports are the same without it.
 """
 
 from __future__ import annotations
@@ -29,22 +31,30 @@ from dataclasses import dataclass, field
 from importlib import resources
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 SWITCH = "MTPKIT_DEFER"
 """The environment variable that turns it off, if it is 0."""
 
-Listed = dict[str, dict[str, "Container[str]"]]
-"""Package -> its modules -> the names of these that may be stand-ins."""
+Listed = dict[str, dict[str, dict[str, str]]]
+"""Package -> its modules -> the names of these that have stand-ins -> what they are.
+
+That is "class", "function", or "whether": a function that says whether its argument has an instance of a class of
+the package in it.
+"""
 
 
 @contextmanager
 def deferring(listed: Listed | None = None) -> Iterator[None]:
-    """Defer the packages of a list, in place of `deferred.toml`'s, that are imported inside the `with` block."""
+    """Defer packages that are imported for the first time inside the `with` block.
+
+    Args:
+        listed: The packages; None for those of `deferred.toml`.
+    """
     before = set(_deferred)
     if os.environ.get(SWITCH) != "0":
         for name, names in (listed_packages() if listed is None else listed).items():
@@ -56,7 +66,6 @@ def deferring(listed: Listed | None = None) -> Iterator[None]:
         yield
     finally:
         for name in set(_deferred) - before:
-            _deferred[name].names = {}
             if not _deferred[name].empty:
                 del _deferred[name]  # nobody has asked for it
 
@@ -76,8 +85,9 @@ def deferred_packages() -> list[str]:
 class _Package:
     """A package that nobody has touched."""
 
-    names: Mapping[str, Container[str]]
+    names: Mapping[str, Mapping[str, str]]
     empty: list[str] = field(default_factory=list)  # modules, in the order in which they were imported
+    stand_ins: dict[tuple[str, str], _StandIn] = field(default_factory=dict)
 
 
 _deferred: dict[str, _Package] = {}
@@ -142,11 +152,11 @@ class _Empty(ModuleType):
         if name.startswith("__") and name not in ("__all__", "__version__"):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         package = _deferred.get(_package_of(self.__name__))
-        if package and name in package.names.get(self.__name__, ()):
-            return _StandIn(self.__name__, name)
+        if package and (kind := package.names.get(self.__name__, {}).get(name)):
+            return package.stand_ins.setdefault((self.__name__, name), _StandIn(self.__name__, name, kind))
         real = _touched(self.__name__)
         # While it is being run, in this thread, it is what Python calls partially initialized.
-        return super().__getattribute__(name) if real is self else getattr(real, name)
+        return ModuleType.__getattribute__(self, name) if real is self else getattr(real, name)
 
     def __setattr__(self, name: str, value: object) -> None:
         if not name.startswith("__") and not isinstance(value, ModuleType):  # which Python's import sets
@@ -164,12 +174,13 @@ class _Empty(ModuleType):
 class _StandIn:
     """A name of an empty module."""
 
-    def __init__(self, module: str, name: str) -> None:
-        self.__dict__["_stands_for"] = module, name
+    def __init__(self, module: str, name: str, kind: str) -> None:
+        vars(self).update(_stands_for=(module, name), _kind=kind)
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:
-        return type(_real(self))
+        kind = _kind(self)
+        return type(_real(self)) if not kind else type if kind == "class" else FunctionType
 
     def __getattr__(self, name: str) -> Any:
         return getattr(_real(self), name)
@@ -178,19 +189,19 @@ class _StandIn:
         setattr(_real(self), name, value)
 
     def __call__(self, *args: Any, **options: Any) -> Any:
-        return _real(self)(*args, **options)
+        return _kind(self) != "whether" and _real(self)(*args, **options)
 
     def __mro_entries__(self, _bases: tuple[Any, ...]) -> tuple[Any, ...]:
         return (_real(self),)
 
     def __instancecheck__(self, instance: object) -> bool:
-        return isinstance(instance, _real(self))
+        return _kind(self) != "class" and isinstance(instance, _real(self))
 
     def __subclasscheck__(self, subclass: type) -> bool:
-        return issubclass(subclass, _real(self))
+        return _kind(self) != "class" and issubclass(subclass, _real(self))
 
     def __reduce_ex__(self, _protocol: object) -> tuple[Any, ...]:
-        return _attribute, self.__dict__["_stands_for"]
+        return _attribute, vars(self)["_stands_for"]
 
     def __getitem__(self, key: Any) -> Any:
         return _real(self)[key]
@@ -217,8 +228,14 @@ class _StandIn:
         return repr(_real(self))
 
 
+def _kind(stand_in: _StandIn) -> str:
+    """Return what a stand-in is; "" if the real thing is there to be asked."""
+    own = vars(stand_in)
+    return str(own["_kind"]) if _package_of(own["_stands_for"][0]) else ""
+
+
 def _real(stand_in: _StandIn) -> Any:
-    return _attribute(*stand_in.__dict__["_stands_for"])
+    return _attribute(*vars(stand_in)["_stands_for"])
 
 
 def _attribute(module: str, name: str) -> Any:
@@ -245,7 +262,7 @@ def _touched(module: str) -> ModuleType:
             importlib.import_module(empty)
     for holder in [*sys.modules.values()]:
         for key, held in [*getattr(holder, "__dict__", {}).items()]:
-            if type(held) is _StandIn and held.__dict__["_stands_for"][0] in package.empty:
+            if type(held) is _StandIn and vars(held)["_stands_for"][0] in package.empty:
                 with suppress(ImportError):
                     vars(holder)[key] = _real(held)
     return found
