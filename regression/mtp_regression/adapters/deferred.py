@@ -1,21 +1,21 @@
 """Defers imports of packages that a bridge imports and a conversion never uses, until one is used.
 
-Half of the time of `import megatron.bridge` goes into modelopt, diffusers, scipy, datasets and others, of which a
-conversion uses nothing. They are not left out, and nothing of an installed package is changed:
+Half of the time of `import megatron.bridge` goes into modelopt, diffusers, scipy, datasets and others, of
+which a conversion uses nothing. They are not left out, and nothing of an installed package is changed:
 
-- After `deferring`, a module of a listed package is found as ever: one that is not installed is missing as ever.
-  But it is not run: who imports it gets the module, empty, or stand-ins for those of its names that are listed.
+- A module of a listed package is found as ever; one that is not installed is missing as ever. But it is not
+  run: who imports it gets the module, empty, or stand-ins for those of its names that are listed.
 - Whatever is done with either, but to hold it, is a touch: an attribute, a call, an operator, a base class,
-  `hash`, pickle. A touch is Python's own import of the module, with its locks, its order and its errors, into the
+  `hash`. A touch is Python's own import of the module, with its locks, its order and its errors, into the
   same module object. Then the real thing answers.
-- With a touch the whole package is as if it had never been deferred, and each module that holds a stand-in is
-  given the real thing.
-- Without a touch one question is answered, for it has one answer: nothing is an instance of a class of a package
-  that has not been run. (Megatron-Bridge asks it of modelopt for each parameter that it converts.)
+- With a touch the whole package is as if it had never been deferred, and each module that holds a stand-in
+  is given the real thing.
+- Without a touch one question is answered, for it has one answer: nothing is an instance of a class of a
+  package that has not been run. Megatron-Bridge asks it of modelopt for each parameter that it converts.
 
-Two things remain: an installed package whose import fails does so at the touch, not before; and what an import
-does to other packages, it does at the touch. `deferred.toml` is the list. Tests see that it is what the bridge
-asks for, that a conversion touches nothing of it, and that reports are the same without it.
+Two things remain: an installed package whose import fails does so at the touch, not before; and what an
+import does to other packages, it does at the touch. `deferred.toml` is the list. Tests see that it is what
+the bridge asks for, that a conversion touches nothing of it, and that reports are the same without it.
 """
 
 from __future__ import annotations
@@ -31,8 +31,11 @@ from dataclasses import dataclass, field
 from importlib import resources
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
-from types import FunctionType, ModuleType
+from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
+
+from mtp_regression.adapters import stand_in
+from mtp_regression.adapters.stand_in import StandIn, real
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -40,11 +43,12 @@ if TYPE_CHECKING:
 SWITCH = "MTPKIT_DEFER"
 """The environment variable that turns it off, if it is 0."""
 
+_THIS = (__file__, stand_in.__file__)
+
 Listed = dict[str, dict[str, dict[str, str]]]
 """Package -> its modules -> the names of these that have stand-ins -> what they are.
 
-That is "class", "function", or "whether": a function that says whether its argument has an instance of a class of
-the package in it.
+What they are: see `stand_in.StandIn`.
 """
 
 
@@ -72,7 +76,9 @@ def deferring(listed: Listed | None = None) -> Iterator[None]:
 
 def listed_packages() -> Listed:
     """Read `deferred.toml`."""
-    packages: Listed = tomllib.loads(resources.files(__package__).joinpath("deferred.toml").read_text("utf-8"))
+    packages: Listed = tomllib.loads(
+        resources.files(__package__).joinpath("deferred.toml").read_text("utf-8")
+    )
     return packages
 
 
@@ -87,7 +93,8 @@ class _Package:
 
     names: Mapping[str, Mapping[str, str]]
     empty: list[str] = field(default_factory=list)  # modules, in the order in which they were imported
-    stand_ins: dict[tuple[str, str], _StandIn] = field(default_factory=dict)
+    stand_ins: dict[tuple[str, str], StandIn] = field(default_factory=dict)  # by module and name
+    touched: bool = False
 
 
 _deferred: dict[str, _Package] = {}
@@ -97,7 +104,7 @@ _lock = threading.Lock()
 
 def _package_of(module: str) -> str:
     """Return which deferred package a module belongs to; "" if none."""
-    return next((name for name in _deferred if f"{module}.".startswith(f"{name}.")), "")
+    return next((name for name in tuple(_deferred) if f"{module}.".startswith(f"{name}.")), "")
 
 
 class _Finder(MetaPathFinder):
@@ -153,96 +160,24 @@ class _Empty(ModuleType):
             raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}")
         package = _deferred.get(_package_of(self.__name__))
         if package and (kind := package.names.get(self.__name__, {}).get(name)):
-            return package.stand_ins.setdefault((self.__name__, name), _StandIn(self.__name__, name, kind))
+            new = StandIn(self.__name__, name, kind, _touched, lambda: package.touched)
+            return package.stand_ins.setdefault((self.__name__, name), new)
         real = _touched(self.__name__)
-        # While it is being run, in this thread, it is what Python calls partially initialized.
+        # By now its class is another, or it is being run, in this thread: partially initialized.
         return ModuleType.__getattribute__(self, name) if real is self else getattr(real, name)
 
     def __setattr__(self, name: str, value: object) -> None:
-        if not name.startswith("__") and not isinstance(value, ModuleType):  # which Python's import sets
+        by_import = name.startswith("__") or sys.modules.get(f"{self.__name__}.{name}") is value
+        if not by_import:
             _touched(self.__name__)
-        super().__setattr__(name, value)
+        ModuleType.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:
         _touched(self.__name__)
-        super().__delattr__(name)
+        ModuleType.__delattr__(self, name)
 
     def __dir__(self) -> list[str]:
         return list(ModuleType.__dir__(_touched(self.__name__)))
-
-
-class _StandIn:
-    """A name of an empty module."""
-
-    def __init__(self, module: str, name: str, kind: str) -> None:
-        vars(self).update(_stands_for=(module, name), _kind=kind)
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> type:
-        kind = _kind(self)
-        return type(_real(self)) if not kind else type if kind == "class" else FunctionType
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(_real(self), name)
-
-    def __setattr__(self, name: str, value: object) -> None:
-        setattr(_real(self), name, value)
-
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        return _kind(self) != "whether" and _real(self)(*args, **options)
-
-    def __mro_entries__(self, _bases: tuple[Any, ...]) -> tuple[Any, ...]:
-        return (_real(self),)
-
-    def __instancecheck__(self, instance: object) -> bool:
-        return _kind(self) != "class" and isinstance(instance, _real(self))
-
-    def __subclasscheck__(self, subclass: type) -> bool:
-        return _kind(self) != "class" and issubclass(subclass, _real(self))
-
-    def __reduce_ex__(self, _protocol: object) -> tuple[Any, ...]:
-        return _attribute, vars(self)["_stands_for"]
-
-    def __getitem__(self, key: Any) -> Any:
-        return _real(self)[key]
-
-    def __or__(self, other: Any) -> Any:
-        return _real(self) | other
-
-    def __ror__(self, other: Any) -> Any:
-        return other | _real(self)
-
-    def __eq__(self, other: object) -> Any:
-        return _real(self) == other
-
-    def __hash__(self) -> int:
-        return hash(_real(self))
-
-    def __bool__(self) -> bool:
-        return bool(_real(self))
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(_real(self))
-
-    def __repr__(self) -> str:
-        return repr(_real(self))
-
-
-def _kind(stand_in: _StandIn) -> str:
-    """Return what a stand-in is; "" if the real thing is there to be asked."""
-    own = vars(stand_in)
-    return str(own["_kind"]) if _package_of(own["_stands_for"][0]) else ""
-
-
-def _real(stand_in: _StandIn) -> Any:
-    return _attribute(*vars(stand_in)["_stands_for"])
-
-
-def _attribute(module: str, name: str) -> Any:
-    try:
-        return getattr(_touched(module), name)
-    except AttributeError:
-        raise ImportError(f"cannot import name {name!r} from {module!r}", name=module) from None
 
 
 def _touched(module: str) -> ModuleType:
@@ -254,15 +189,18 @@ def _touched(module: str) -> ModuleType:
             _to_fill[empty] = cast("_Empty", sys.modules.pop(empty))
     if package is None:
         return importlib.import_module(module)
-    by = next(frame for frame in reversed(traceback.extract_stack()) if frame.filename != __file__)
+    package.touched = True
+    by = next(frame for frame in reversed(traceback.extract_stack()) if frame.filename not in _THIS)
     sys.stderr.write(f"{name} was deferred, and is used: {module}, by {by.filename}:{by.lineno}\n")
-    found = importlib.import_module(module)
-    for empty in package.empty:
-        with suppress(Exception):  # as each is told when it is touched itself
-            importlib.import_module(empty)
-    for holder in [*sys.modules.values()]:
-        for key, held in [*getattr(holder, "__dict__", {}).items()]:
-            if type(held) is _StandIn and vars(held)["_stands_for"][0] in package.empty:
-                with suppress(ImportError):
-                    vars(holder)[key] = _real(held)
-    return found
+    try:
+        return importlib.import_module(module)
+    finally:
+        for empty in package.empty:
+            with suppress(Exception):  # which its own touch raises
+                importlib.import_module(empty)
+        # Whoever holds a stand-in in a module is given the real thing.
+        for holder in list(sys.modules.values()):
+            for key, held in list(getattr(holder, "__dict__", {}).items()):
+                if type(held) is StandIn and vars(held)["_of"] in package.stand_ins:
+                    with suppress(ImportError):  # as above
+                        vars(holder)[key] = real(held)
