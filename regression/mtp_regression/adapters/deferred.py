@@ -14,8 +14,9 @@ which a conversion uses nothing. They are not left out, and nothing of an instal
   package that has not been run. Megatron-Bridge asks it of modelopt for each parameter that it converts.
 
 Two things remain: an installed package whose import fails does so at the touch, not before; and what an
-import does to other packages, it does at the touch. `deferred.toml` is the list. Tests see that it is what
-the bridge asks for, that a conversion touches nothing of it, and that reports are the same without it.
+import does to other packages, as modelopt's does to torch's FSDP, it does at the touch. `deferred.toml` is the
+list. Tests see that it is what the bridge asks for, that each name is what the list says, that a conversion
+touches nothing of it, and that reports are the same without it.
 """
 
 from __future__ import annotations
