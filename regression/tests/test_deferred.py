@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-from mtp_regression.adapters import deferred
-from mtp_regression.adapters.deferred import deferred_packages, deferring
+from mtp_regression.deferred import imports
+from mtp_regression.deferred.imports import deferred_packages, deferring
 
 FILES = {
     "seen.py": "ran = []\n",
@@ -59,8 +59,8 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr(deferred, "_deferred", {})
-    monkeypatch.setattr(deferred, "_to_fill", {})
+    monkeypatch.setattr(imports, "_deferred", {})
+    monkeypatch.setattr(imports, "_to_fill", {})
     before = set(sys.modules)
     try:
         with deferring(LISTED):
@@ -237,7 +237,7 @@ def test_after_the_block_only_what_was_asked_for_is_deferred(tmp_path: Path) -> 
 @pytest.mark.parametrize(("switch", "ran_at_once"), [("0", True), ("1", False)])
 def test_the_switch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, switch: str, ran_at_once: bool) -> None:
     (tmp_path / "later.py").write_text("here = 1\n")
-    monkeypatch.setenv(deferred.SWITCH, switch)
+    monkeypatch.setenv(imports.SWITCH, switch)
     with deferring({"later": {}}):
         assert ("here" in vars(importlib.import_module("later"))) is ran_at_once
 

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from mtp_regression.adapters.deferred import SWITCH, listed_packages
+from mtp_regression.deferred.imports import SWITCH, listed_packages
 
 
 def test_a_run_touches_nothing_and_reports_what_it_does_without(

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from mtp_regression.adapters import SHIPPED
-from mtp_regression.adapters.deferred import deferred_packages
 from mtp_regression.adapters.protocol import Adapter, MayHave
+from mtp_regression.deferred.imports import deferred_packages
 from mtp_regression.ranks.parallel import GRID, Parallel
 
 
@@ -30,7 +30,7 @@ class Examined:
         grid: The layouts that it can do.
         declared: Failures that it declares; see `roundtrip.declared`.
         uses: Other ways in which the bridge is used, and the adapter of each.
-        deferred: Packages that it imports, whose import is deferred; see `adapters.deferred`.
+        deferred: Packages that it imports, whose import is deferred; see `deferred`.
     """
 
     problem: str = ""

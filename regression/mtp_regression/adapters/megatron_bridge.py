@@ -13,7 +13,7 @@ import torch
 
 import mtp_bridge_patch
 from mtp_regression.adapters import DECLARED_OF_MEGATRON_BRIDGE, USES_OF_MEGATRON_BRIDGE, patched_uses
-from mtp_regression.adapters.deferred import deferring
+from mtp_regression.deferred.imports import deferring
 from mtp_regression.ranks.parallel import Parallel
 
 _AT_WORK = (

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mtp_regression.adapters.deferred import Listed, listed_packages
+from mtp_regression.deferred.imports import Listed, listed_packages
 
 AT_WORK = {
     ("modelopt.torch.opt.dynamic", "DynamicModule"),
@@ -19,7 +19,7 @@ NOT_IN = {"0.4.2": {"cuda"}}
 
 SCRIPT = """
 import importlib, json
-from mtp_regression.adapters import deferred
+from mtp_regression.deferred import imports as deferred
 import mtp_regression.adapters.megatron_bridge
 
 packages = deferred.deferred_packages()

@@ -1,4 +1,4 @@
-"""What stands for a class or a function of a module that has not been run yet; see `deferred`."""
+"""What stands for a class or a function of a module that has not been run yet; see `imports`."""
 
 from __future__ import annotations
 

@@ -1,23 +1,4 @@
-"""Defers imports of packages that a bridge imports and a conversion never uses, until one is used.
-
-Half of the time of `import megatron.bridge` goes into modelopt, diffusers, scipy, datasets and others, of
-which a conversion uses nothing. They are not left out, and nothing of an installed package is changed:
-
-- A module of a listed package is found as ever; one that is not installed is missing as ever. But it is not
-  run: who imports it gets the module, empty, or stand-ins for those of its names that are listed.
-- Whatever is done with either, but to hold it, is a touch: an attribute, a call, an operator, a base class,
-  `hash`. A touch is Python's own import of the module, with its locks, its order and its errors, into the
-  same module object. Then the real thing answers.
-- With a touch the whole package is as if it had never been deferred, and each module that holds a stand-in
-  is given the real thing.
-- Without a touch one question is answered, for it has one answer: nothing is an instance of a class of a
-  package that has not been run. Megatron-Bridge asks it of modelopt for each parameter that it converts.
-
-Two things remain: an installed package whose import fails does so at the touch, not before; and what an
-import does to other packages, as modelopt's does to torch's FSDP, it does at the touch. `deferred.toml` is the
-list. Tests see that it is what the bridge asks for, that each name is what the list says, that a conversion
-touches nothing of it, and that reports are the same without it.
-"""
+"""Finds modules of deferred packages, has them empty, and imports them at a touch; the package says why."""
 
 from __future__ import annotations
 
@@ -35,8 +16,8 @@ from importlib.machinery import ModuleSpec, SourceFileLoader
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, cast
 
-from mtp_regression.adapters import stand_in
-from mtp_regression.adapters.stand_in import StandIn, real
+from mtp_regression.deferred import stand_in
+from mtp_regression.deferred.stand_in import StandIn, real
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -58,7 +39,7 @@ def deferring(listed: Listed | None = None) -> Iterator[None]:
     """Defer packages that are imported for the first time inside the `with` block.
 
     Args:
-        listed: The packages; None for those of `deferred.toml`.
+        listed: The packages; None for those of `packages.toml`.
     """
     before = set(_deferred)
     if os.environ.get(SWITCH) != "0":
@@ -76,9 +57,9 @@ def deferring(listed: Listed | None = None) -> Iterator[None]:
 
 
 def listed_packages() -> Listed:
-    """Read `deferred.toml`."""
+    """Read `packages.toml`."""
     packages: Listed = tomllib.loads(
-        resources.files(__package__).joinpath("deferred.toml").read_text("utf-8")
+        resources.files(__package__).joinpath("packages.toml").read_text("utf-8")
     )
     return packages
 
