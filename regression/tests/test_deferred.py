@@ -38,18 +38,20 @@ class Other: pass
 def work(number): return number + 1
 def has_thing(found): return isinstance(found, Thing)
 """,
+    "made/aside.py": "import seen\nseen.ran.append(__name__)\n",
     "made/others.py": "import seen\nseen.ran.append(__name__)\n",
     "made/broken.py": "def library():\n    raise ImportError('no libbroken.so')\nlibrary()\n",
     "user.py": """
 import made
 import made.inner as inner
+import made.aside
 from made.inner import Thing, has_thing, work
 def annotated(thing: Thing, other: Thing = work) -> Thing: ...
 """,
 }
 INNER = {"Thing": "class", "has_thing": "whether", "work": "function"}
 LISTED = {"made": {"made.inner": INNER}, "absent": {}, "unasked": {}}
-RAN = ["made", "made.inner", "made.others"]
+RAN = ["made", "made.inner", "made.others", "made.aside"]
 
 
 @pytest.fixture
