@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from mtp_regression.adapters import SHIPPED
 from mtp_regression.adapters.protocol import Adapter, MayHave
+from mtp_regression.deferred.imports import deferred_packages
 from mtp_regression.ranks.parallel import GRID, Parallel
 
 
@@ -29,6 +30,7 @@ class Examined:
         grid: The layouts that it can do.
         declared: Failures that it declares; see `roundtrip.declared`.
         uses: Other ways in which the bridge is used, and the adapter of each.
+        deferred: Packages that it imports, whose import is deferred; see `deferred`.
     """
 
     problem: str = ""
@@ -37,6 +39,7 @@ class Examined:
     grid: Sequence[Parallel] = GRID
     declared: Any = ()
     uses: Mapping[str, str] = field(default_factory=dict)
+    deferred: Sequence[str] = ()
 
 
 def full_name(name: str) -> str:
@@ -87,6 +90,7 @@ def examine(name: str) -> Examined:
         grid=tuple(getattr(found, "grid", GRID)),
         declared=getattr(found, "declared", ()),
         uses=dict(getattr(found, "uses", {})),
+        deferred=deferred_packages(),
     )
 
 

@@ -13,14 +13,10 @@ import torch
 
 import mtp_bridge_patch
 from mtp_regression.adapters import DECLARED_OF_MEGATRON_BRIDGE, USES_OF_MEGATRON_BRIDGE, patched_uses
-from mtp_regression.adapters.megatron_core import MegatronCoreBridge  # before Megatron is imported
-from mtp_regression.megatron import model as megatron_model
-from mtp_regression.megatron.cpu import checkpointing_on_cpu
+from mtp_regression.deferred.imports import deferring
 from mtp_regression.ranks.parallel import Parallel
 
-from megatron.bridge import AutoBridge  # isort: skip
-
-for _module in (
+_AT_WORK = (
     "transformers.models.auto.modeling_auto",
     "transformers.models.qwen2_vl.image_processing_qwen2_vl",
     "transformers.models.qwen3_5.tokenization_qwen3_5",
@@ -29,11 +25,20 @@ for _module in (
     "transformers.models.qwen3_vl.processing_qwen3_vl",
     "transformers.models.qwen3_vl.video_processing_qwen3_vl",
     "transformers.tokenization_mistral_common",
-):
-    # Wanted only at work, by every rank of every case: half a second that the fork server can spend
-    # once. Releases of transformers differ in which of them they have; in 5.3 the last lacks a name.
-    with suppress(ImportError, NameError):
-        importlib.import_module(_module)
+)
+"""Wanted only at work, by every rank of every case: half a second that the fork server can spend once."""
+
+with deferring():
+    from mtp_regression.adapters.megatron_core import MegatronCoreBridge  # before Megatron is imported
+    from mtp_regression.megatron import model as megatron_model
+    from mtp_regression.megatron.cpu import checkpointing_on_cpu
+
+    from megatron.bridge import AutoBridge  # isort: skip
+
+    for _module in _AT_WORK:
+        # Releases of transformers differ in which of them they have; in 5.3 the last lacks a name.
+        with suppress(ImportError, NameError):
+            importlib.import_module(_module)
 
 
 class MegatronBridge(MegatronCoreBridge):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import shutil
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -137,7 +140,8 @@ class StartedRanks:
             AdapterError: There is no such class, or it lacks a role.
             PreloadError: The bridge cannot be imported.
         """
-        seconds = 0.0 if self.device.on_gpu else ranks.warm(_modules(adapter))
+        with _torch_meanwhile():
+            seconds = 0.0 if self.device.on_gpu else ranks.warm(_modules(adapter))
         examined: Examined = call(examine, adapter, device=self.device)
         if examined.problem:
             raise AdapterError(examined.problem)
@@ -163,6 +167,26 @@ class StartedRanks:
             preload=_modules(case.adapter),
             device=self.device,
         )
+
+
+@contextmanager
+def _torch_meanwhile() -> Iterator[None]:
+    """Import torch here, which `ranks.run` needs, while the server imports the bridge: they take a core each.
+
+    It begins after a second: a server that is there, or a bridge without torch, takes less.
+    """
+    ended = threading.Event()
+
+    def wait_and_import() -> None:
+        if not ended.wait(1.0):
+            with suppress(ImportError):  # `ranks.run` says so
+                importlib.import_module("torch.multiprocessing")
+
+    threading.Thread(target=wait_and_import, daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
 
 
 def _modules(adapter: str) -> list[str]:

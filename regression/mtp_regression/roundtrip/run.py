@@ -73,6 +73,7 @@ def round_trips(request: Request, console: Console) -> dict[str, Any] | None:
                 found,
                 device=request.device,
                 import_seconds=runner.import_seconds,
+                deferred=runner.adapter.deferred,
                 seconds=seconds,
                 not_run=[*map(str, plan.layouts_not_run)],
                 stages_not_run=plan.stages_not_run,
