@@ -1,14 +1,18 @@
 """Runs the main job, as its command does, inside a test."""
 
 import json
-from collections.abc import Callable
+import os
+import tempfile
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 from mtp_regression.commands.app import app
+from mtp_regression.ranks import fork_server
 from mtp_regression.ranks.fork_server import warm
+from mtp_regression.server import client
 
 Job = Callable[..., tuple[int, dict[str, Any]]]
 
@@ -16,9 +20,40 @@ EXPORTS = ("--stage=native", "--stage=stream", "--stage=saved")
 """What a mistake in the conversion itself shows in; the other stages are for mistakes of their own."""
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Have Megatron-Bridge imported once, for all workers of pytest-xdist and all commands that tests run.
+
+    `MTPKIT_SERVER=0 pytest` has each import it.
+    """
+    if hasattr(config, "workerinput"):  # a worker inherits it
+        return
+    folder = tempfile.TemporaryDirectory(prefix="mtpkit-tests-")  # a short path, as sockets need
+    patch = pytest.MonkeyPatch()
+    patch.setenv("XDG_RUNTIME_DIR", folder.name)
+    patch.setenv(client.SWITCH, os.environ.get(client.SWITCH, "10"))
+
+    def end() -> None:
+        for place, status in list(client.servers()):
+            client.stop(place, status["pid"])
+        patch.undo()
+        folder.cleanup()
+
+    config.add_cleanup(end)
+
+
+@pytest.fixture(scope="module")
+def own_fork_server() -> Iterator[None]:
+    """This process's own fork server, without a warm one, as for most users."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv(client.SWITCH)
+        patch.setattr(fork_server, "_preloaded", None)
+        yield
+        fork_server._preloaded = None
+
+
 @pytest.fixture(scope="session")
 def megatron_server() -> None:
-    """One fork server, which has imported all that any test with the mark `megatron` needs."""
+    """A fork server, which has imported all that any test with the mark `megatron` needs."""
     warm(
         [
             "mtp_regression.adapters.megatron_bridge",

@@ -99,7 +99,9 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(
     program: Path, *words: object, folder: Path, modules: Path | str = ""
 ) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(("COV", "MTPKIT"))
+    }
     environment["PYTHONPATH"] = str(modules)
     command = [str(program), *map(str, words)]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)

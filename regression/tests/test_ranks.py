@@ -18,6 +18,8 @@ import rank_jobs
 from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.ranks.run import PreloadError, RankError, run, warm
 
+pytestmark = pytest.mark.usefixtures("own_fork_server")
+
 FUNCTIONS = Path(__file__).parent / "rank_functions"
 LONG = 60.0  # seconds, that even a busy machine does not need
 

@@ -31,7 +31,7 @@ _ROOMS: Mapping[str, tuple[Callable[..., None], ...]] = {
     ),
     "Any bridge": (conformance.conformance, roundtrip.roundtrip, listings.scenarios, mutants.mutants),
     "What came of it": (report, diff),
-    "Megatron-Bridge": (patch.patch, coverage.coverage, doctor.doctor, listings.finding),
+    "Megatron-Bridge": (patch.patch, coverage.coverage, doctor.doctor, doctor.server, listings.finding),
 }
 """The commands, by what they are about."""
 

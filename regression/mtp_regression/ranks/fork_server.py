@@ -1,6 +1,7 @@
 """Python's fork server, with the modules that every rank needs already imported: a rank costs only a fork.
 
-`multiprocessing` has one fork server per process; this module preloads it, and reports a failed import.
+`multiprocessing` has one fork server per process; this module preloads it, and reports a failed import. Where
+the user wants a warm server, it is a fork of that one, and not a new interpreter: `mtp_regression.server`.
 """
 
 from __future__ import annotations
@@ -15,16 +16,21 @@ from contextlib import contextmanager
 from multiprocessing import forkserver, util
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 from unittest import mock
 
 from mtp_regression.ranks.devices import Device
+from mtp_regression.server.borrowed import borrow, borrowed
+from mtp_regression.server.client import NoServerError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from multiprocessing.connection import Connection
 
 _TAIL_LINES = 100
+
+ImportedBy = Literal["command", "server"]
+"""Who has imported what ranks need: this process's own fork server, or a warm server for it."""
 
 children = threading.RLock()
 """Held while children are started, listed or joined: two threads that ask for one exit code both read it."""
@@ -50,7 +56,7 @@ def warm(preload: Sequence[str] = ()) -> float:
         Seconds that it took.
 
     Raises:
-        PreloadError: An import raised an exception, or ended the server.
+        PreloadError: An import raised an exception, or ended the server; or MTPKIT_SERVER is no number.
     """
     start = time.monotonic()
     with children:
@@ -70,8 +76,12 @@ def _start(preload: Sequence[str]) -> None:
     probe = multiprocessing.get_context("forkserver").Process()
     try:
         with starting():
+            borrow(_preloaded)
             probe.start()
         probe.join()
+    except NoServerError as error:
+        _preloaded = None
+        raise PreloadError(str(error)) from None
     except BaseException as error:
         _preloaded = None
         if not isinstance(error, OSError | EOFError):
@@ -82,6 +92,11 @@ def _start(preload: Sequence[str]) -> None:
     if not log.exists():
         _preloaded = None
         raise PreloadError("a new interpreter cannot import mtp_regression; is it installed there?")
+
+
+def imported_by() -> ImportedBy:
+    """Return "server" if a warm server has imported the bridge (`MTPKIT_SERVER`), and else "command"."""
+    return "server" if borrowed() else "command"
 
 
 def call(function: Callable[..., Any], *args: Any, device: Device = Device.CPU) -> Any:
@@ -108,6 +123,9 @@ def call(function: Callable[..., Any], *args: Any, device: Device = Device.CPU) 
         return receiver.recv()
     except EOFError:
         raise RuntimeError(f"{function.__module__}.{function.__qualname__} gave no result") from None
+    except BaseException:  # Ctrl-C does not reach a fork of a warm server
+        process.kill()
+        raise
     finally:
         with children:
             process.join()

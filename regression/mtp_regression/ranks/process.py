@@ -42,7 +42,7 @@ class Job:
 
 def live(rank: int, job: Job) -> None:
     """Runs a rank's process: joins the group, calls the function, writes its result; does not return."""
-    # torch has SIGINT sent when the process that forked this one dies: end at once, even in C code.
+    # After Ctrl-C the caller ends the ranks: end at once, even in C code.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.setpgid(0, 0)  # so that a rank's own processes can be killed with it
     _die_with_caller()

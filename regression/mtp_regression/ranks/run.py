@@ -78,8 +78,6 @@ def run(
     """
     if function.__module__ == "__main__":
         raise ValueError(f"{function!r} is defined in the main module, which ranks cannot import; move it")
-    import torch.multiprocessing
-
     if not device.on_gpu:
         warm(preload or ["torch"])
     log_folder.mkdir(parents=True, exist_ok=True)
@@ -90,23 +88,19 @@ def run(
         payload = pickle.dumps((function, args))
         environment = dict(os.environ) | device.environment
         job = Job(payload, world_size, device, time_limit, Path(folder), logs, environment)
-        ranks: list[BaseProcess] = []
+        context: Any = multiprocessing.get_context("spawn" if device.on_gpu else "forkserver")
+        ranks: list[BaseProcess] = [context.Process(target=live, args=(n, job)) for n in range(world_size)]
         started: set[BaseProcess] = set()
         try:
             with children:
                 others = set(multiprocessing.active_children())
                 try:
                     with starting(device):
-                        ranks = torch.multiprocessing.start_processes(
-                            live,
-                            (job,),
-                            world_size,
-                            join=False,
-                            start_method="spawn" if device.on_gpu else "forkserver",
-                        ).processes
+                        for process in ranks:
+                            process.start()
                 finally:
                     # After an interrupt during the start, some ranks are only in the list of children.
-                    started = {*ranks, *multiprocessing.active_children()} - others
+                    started = set(multiprocessing.active_children()) - others
             _wait(ranks, job)
         finally:
             with children:

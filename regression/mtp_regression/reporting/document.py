@@ -13,6 +13,7 @@ from typing import Any
 
 from mtp_regression.megatron.environment import kit_release
 from mtp_regression.ranks.devices import Device
+from mtp_regression.ranks.fork_server import ImportedBy
 from mtp_regression.reporting.record import Record
 
 SCHEMA = 4
@@ -24,6 +25,7 @@ def report_of(
     *,
     device: Device,
     import_seconds: float,
+    imported_by: ImportedBy = "command",
     seconds: float,
     deferred: Sequence[str] = (),
     not_run: Sequence[str] = (),
@@ -41,6 +43,7 @@ def report_of(
         "device": device,
         "import_seconds": round(import_seconds, 3),
         "deferred": list(deferred),
+        "imported_by": imported_by,
         "seconds": round(seconds, 3),
         "passed": bool(records) and not unfinished and all(record.passed for record in records),
         "not_run": list(not_run),

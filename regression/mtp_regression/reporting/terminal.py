@@ -98,6 +98,7 @@ def closing(records: Sequence[Record], report: Mapping[str, Any]) -> Iterator[st
     yield (
         f"{count[True]} of {count.total()} cells exact in {report['seconds']:.1f} s "
         f"after an import of {report['import_seconds']:.1f} s"
+        + (" (warm server)" if report.get("imported_by") == "server" else "")
         + (f"; modules from {engines}" if engines else "")
     )
     yield f"stages: {', '.join(dict.fromkeys(record.stage for record in records))}"

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mtp_regression.adapters.find import AdapterError, Examined, examine
+from mtp_regression.ranks.fork_server import ImportedBy, imported_by
 from mtp_regression.ranks.run import PreloadError
 from mtp_regression.ranks.world import World, external_world
 from mtp_regression.reporting.differences import compare_reports
@@ -74,6 +75,7 @@ def round_trips(request: Request, console: Console) -> dict[str, Any] | None:
                 device=request.device,
                 import_seconds=runner.import_seconds,
                 deferred=runner.adapter.deferred,
+                imported_by=runner.imported_by,
                 seconds=seconds,
                 not_run=[*map(str, plan.layouts_not_run)],
                 stages_not_run=plan.stages_not_run,
@@ -121,6 +123,7 @@ class _Runner:
     run: Callable[[Case, Sequence[Stage]], Evidence]
     import_seconds: float
     adapter: Examined
+    imported_by: ImportedBy = "command"
 
 
 def _on_started_ranks(request: Request, console: Console) -> _Runner:
@@ -134,7 +137,7 @@ def _on_started_ranks(request: Request, console: Console) -> _Runner:
     def run(case: Case, stages: Sequence[Stage]) -> Evidence:
         return run_case(case, launch, folder / "logs", stages, keep=keep)
 
-    return _Runner(run, import_seconds, examined)
+    return _Runner(run, import_seconds, examined, imported_by())
 
 
 def _in_world(world: World, request: Request) -> _Runner:
