@@ -78,8 +78,6 @@ def run(
     """
     if function.__module__ == "__main__":
         raise ValueError(f"{function!r} is defined in the main module, which ranks cannot import; move it")
-    import torch.multiprocessing
-
     if not device.on_gpu:
         warm(preload or ["torch"])
     log_folder.mkdir(parents=True, exist_ok=True)
@@ -89,7 +87,10 @@ def run(
     with tempfile.TemporaryDirectory(prefix="ranks-") as folder:
         payload = pickle.dumps((function, args))
         environment = dict(os.environ) | device.environment
-        job = Job(payload, world_size, device, time_limit, Path(folder), logs, environment)
+        asked = time.monotonic()
+        job = Job(payload, world_size, device, time_limit, Path(folder), logs, environment, asked)
+        # Not torch's start_processes: this process would have to import torch.
+        context: Any = multiprocessing.get_context("spawn" if device.on_gpu else "forkserver")
         ranks: list[BaseProcess] = []
         started: set[BaseProcess] = set()
         try:
@@ -97,16 +98,13 @@ def run(
                 others = set(multiprocessing.active_children())
                 try:
                     with starting(device):
-                        ranks = torch.multiprocessing.start_processes(
-                            live,
-                            (job,),
-                            world_size,
-                            join=False,
-                            start_method="spawn" if device.on_gpu else "forkserver",
-                        ).processes
+                        for rank in range(world_size):
+                            ranks.append(context.Process(target=live, args=(rank, job)))
+                            ranks[-1].start()
                 finally:
-                    # After an interrupt during the start, some ranks are only in the list of children.
-                    started = {*ranks, *multiprocessing.active_children()} - others
+                    # After an interrupt during the start, some may not have started.
+                    there = [rank for rank in ranks if rank.pid is not None]
+                    started = {*there, *multiprocessing.active_children()} - others
             _wait(ranks, job)
         finally:
             with children:

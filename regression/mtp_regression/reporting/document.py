@@ -15,7 +15,7 @@ from mtp_regression.megatron.environment import kit_release
 from mtp_regression.ranks.devices import Device
 from mtp_regression.reporting.record import Record
 
-SCHEMA = 4
+SCHEMA = 5
 """Version of the report, as `docs/report.md` describes it."""
 
 

@@ -13,6 +13,7 @@ from mtp_regression.adapters.find import AdapterError, Examined, examine, find, 
 from mtp_regression.ranks import run as ranks
 from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.fork_server import call
+from mtp_regression.ranks.ledger import waited
 from mtp_regression.ranks.rank import RankError
 from mtp_regression.ranks.threads import run_threads
 from mtp_regression.reporting.record import Crash
@@ -61,6 +62,7 @@ def run_case(
             except RankError as error:
                 failure = error
             take_in(evidence, folder, (Stage.LOAD, *pending), case.parallel.ranks)
+            _end(evidence, folder, case.parallel.ranks)
             if failure is not None:
                 _book(evidence, failure, pending, folder)
             if keep is not None:
@@ -82,6 +84,15 @@ def take_in(evidence: Evidence, folder: Path, stages: Sequence[Stage], ranks: in
         ended = traces.outcomes(folder, stage, ranks)
         if len(ended) == ranks:
             evidence.outcomes[stage] = ended
+    told = [seconds for seconds, _ in traces.ledgers(folder, ranks)]
+    for name, took in min(told, key=waited, default={}).items():
+        evidence.steps[name] = evidence.steps.get(name, 0.0) + took
+
+
+def _end(evidence: Evidence, folder: Path, ranks: int) -> None:
+    """Book what came after the last step of which a rank has told: its end, or the step in which it failed."""
+    if told := [until for _, until in traces.ledgers(folder, ranks)]:
+        evidence.steps["end"] = evidence.steps.get("end", 0.0) + time.monotonic() - max(told)
 
 
 def _book(evidence: Evidence, failure: RankError, pending: Sequence[Stage], folder: Path) -> None:
