@@ -62,11 +62,13 @@ def run_case(
             except RankError as error:
                 failure = error
             take_in(evidence, folder, (Stage.LOAD, *pending), case.parallel.ranks)
-            _end(evidence, folder, case.parallel.ranks)
+            until = [moment for _, moment in traces.ledgers(folder, case.parallel.ranks)]
             if failure is not None:
                 _book(evidence, failure, pending, folder)
             if keep is not None:
                 _keep(folder, keep / case.folder_name)
+        if until:  # a rank's end, or the step in which it died, and the end of what it has written
+            evidence.steps["end"] = evidence.steps.get("end", 0.0) + time.monotonic() - max(until)
         before = len(pending)
         pending = [stage for stage in pending if stage not in {**evidence.outcomes, **evidence.crashes}]
         if len(pending) == before:
@@ -88,11 +90,6 @@ def take_in(evidence: Evidence, folder: Path, stages: Sequence[Stage], ranks: in
     for name, took in min(told, key=waited, default={}).items():
         evidence.steps[name] = evidence.steps.get(name, 0.0) + took
 
-
-def _end(evidence: Evidence, folder: Path, ranks: int) -> None:
-    """Book what came after the last step of which a rank has told: its end, or the step in which it failed."""
-    if told := [until for _, until in traces.ledgers(folder, ranks)]:
-        evidence.steps["end"] = evidence.steps.get("end", 0.0) + time.monotonic() - max(told)
 
 
 def _book(evidence: Evidence, failure: RankError, pending: Sequence[Stage], folder: Path) -> None:
