@@ -52,11 +52,16 @@ def test_each_moment_is_booked_once(after: Callable[[float], None]) -> None:
     assert ledger.until == time.monotonic()
 
 
-def test_a_step_that_fails_is_booked_and_left(after: Callable[[float], None]) -> None:
-    ledger = Ledger()
-    with pytest.raises(ValueError, match="x"), ledger.step("load"), ledger.step("build"):
+def fail(ledger: Ledger, after: Callable[[float], None]) -> None:
+    with ledger.step("load"), ledger.step("build"):
         after(1)
         raise ValueError("x")
+
+
+def test_a_step_that_fails_is_booked_and_left(after: Callable[[float], None]) -> None:
+    ledger = Ledger()
+    with pytest.raises(ValueError, match="x"):
+        fail(ledger, after)
     with ledger.step("close"):
         after(2)
     assert ledger.seconds == {"load": 0, "load.build": 1, "close": 2}
@@ -77,7 +82,15 @@ def test_steps_of_a_case_are_its_time(make_checkpoint: MakeCheckpoint, tmp_path:
     case = Case(SOUND, make_checkpoint("qwen3.5-0.8b"), Parallel(tp=2))
     found = evidence(case, tmp_path)
     assert 0.8 * found.seconds < sum(found.steps.values()) <= found.seconds
-    assert {"load", "load.build", "native", "stream.export", "saved.save", "close", "end"} <= found.steps.keys()
+    assert {
+        "load",
+        "load.build",
+        "native",
+        "stream.export",
+        "saved.save",
+        "close",
+        "end",
+    } <= found.steps.keys()
     records = judge(case, found, ())
     assert [record.case_steps.keys() for record in records] == [found.steps.keys()] * len(STAGES)
     most = max(outermost([found.steps]), key=outermost([found.steps]).__getitem__)

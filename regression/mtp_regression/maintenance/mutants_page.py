@@ -36,11 +36,11 @@ criterion is to blame, so the last column counts those alone that the stages `st
 
 _LAYOUTS = """## Layouts
 
-The main job, `mtpkit roundtrip`, takes the two checkpoints of Qwen3.5 and 3.6 through the layouts in bold, which with
-the fewest ranks see all that all 13 see (`--grid full`): mistakes that a single rank shows; those in the table, for which
-it takes several; and all that a layout can do with a model. Megatron-Bridge itself, with a mistake in each of its mappings
-(`regression/tests/rank_functions/oracle_saboteurs.py`), is seen in each of them. `python -m mtp_regression.maintenance
-mutants-grid` measures it anew."""
+The main job, `mtpkit roundtrip`, takes the checkpoints of Qwen3.5 and 3.6 through the layouts in bold, which
+with the fewest ranks see all that all of them see (`--grid full`): the mistakes that a single rank shows;
+those below, for which it takes several; and all that a layout can do with a model. Megatron-Bridge with a
+mistake in one of its mappings (`regression/tests/rank_functions/oracle_saboteurs.py`) is seen in `tp1` or
+`tp2`. `python -m mtp_regression.maintenance mutants-grid` measures it anew."""
 
 
 def page(results: Sequence[Result]) -> str:

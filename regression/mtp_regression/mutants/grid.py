@@ -33,14 +33,19 @@ Seen = Mapping[str, Collection[str]]
 
 
 def known() -> Seen:
-    """Read what was measured: of each mutant of several ranks the layouts that see it; some need other models."""
+    """Read what was measured: of each mutant of several ranks the layouts that see it.
+
+    None do of one that shows in other models alone, or in layouts that the main job does not have.
+    """
     seen: Seen = json.loads(DATA.read_text(encoding="utf-8"))
     return seen
 
 
 def axes(parallel: Parallel) -> Iterator[str]:
     """Yield what a layout does with a model, of all that a layout can do."""
-    yield from (name.upper() for name in ("tp", "pp", "vpp", "ep", "etp", "cp") if getattr(parallel, name) > 1)
+    yield from (
+        name.upper() for name in ("tp", "pp", "vpp", "ep", "etp", "cp") if getattr(parallel, name) > 1
+    )
     stage = parallel.ranks // parallel.pp
     if stage > parallel.tp * parallel.cp:
         yield "replicas of a layer"
@@ -94,7 +99,9 @@ def seen_in(grid: Sequence[Parallel], checkpoints: Sequence[Path], logs: Path, n
     """Take a mutant through layouts, the smallest first; returns those in which any checkpoint shows it."""
     found = []
     for parallel in sorted(grid, key=lambda parallel: parallel.ranks):
-        if any(_sees(name, stage, at, parallel, logs) for stage in MUTANTS[name].seen_by for at in checkpoints):
+        if any(
+            _sees(name, stage, at, parallel, logs) for stage in MUTANTS[name].seen_by for at in checkpoints
+        ):
             found.append(str(parallel))
             if parallel.ranks == 1:
                 break

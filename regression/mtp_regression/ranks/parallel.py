@@ -172,7 +172,7 @@ GRID = (
 )
 """The parallel layouts of the main job, all of them; each divides the tiny geometry."""
 
-DEFAULT_GRID = (Parallel(), Parallel(ep=2), Parallel(pp=2, vpp=2), Parallel(tp=2, etp=2))
+DEFAULT_GRID = (Parallel(), Parallel(tp=2), Parallel(pp=2, vpp=2), Parallel(ep=2, etp=2))
 """Those of `GRID` with the fewest ranks that see all that `GRID` sees: `mutants.grid` says what that is."""
 
 DENSE_GRID = tuple(parallel for parallel in GRID if parallel.ep == parallel.etp == 1)

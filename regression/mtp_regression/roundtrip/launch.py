@@ -91,7 +91,6 @@ def take_in(evidence: Evidence, folder: Path, stages: Sequence[Stage], ranks: in
         evidence.steps[name] = evidence.steps.get(name, 0.0) + took
 
 
-
 def _book(evidence: Evidence, failure: RankError, pending: Sequence[Stage], folder: Path) -> None:
     """Book a failure to its stage: the one that the rank has named, or else the first that did not end.
 

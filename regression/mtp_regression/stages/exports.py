@@ -53,7 +53,9 @@ def _leave_half_way(loaded: Loaded) -> None:
         tensors = loaded.bridge.stream()
         for _ in islice(tensors, min(len(loaded.source) // 2, _HALF_WAY_AT_MOST)):
             pass
-        if close := getattr(tensors, "close", None):  # what the interpreter does with a generator that is left
+        if close := getattr(
+            tensors, "close", None
+        ):  # what the interpreter does with a generator that is left
             close()
     loaded.barrier()
 

@@ -18,9 +18,8 @@ def forward(loaded: Loaded) -> Outcome:
     """Compare logits, on every rank that has them, with a reference that the first rank computes."""
     with loaded.step("reference"):
         batch, reference = _reference(loaded)
-    with loaded.unchanged("the forward pass") as changed:
-        with loaded.step("logits"):
-            found = loaded.bridge.logits(batch)
+    with loaded.unchanged("the forward pass") as changed, loaded.step("logits"):
+        found = loaded.bridge.logits(batch)
     measured = differences(reference, found) if found else {}
     findings = [*disagreements(reference, measured)] if found else []
     if not any(loaded.gather(bool(found))):

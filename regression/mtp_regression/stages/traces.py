@@ -68,7 +68,7 @@ def failed(folder: Path, rank: int) -> Failed | None:
 
 
 def ledgers(folder: Path, ranks: int) -> list[tuple[dict[str, float], float]]:
-    """Read where the time of each rank that has told went: seconds by step, and when the last of them ended."""
+    """Read where the time of each rank that has told went: seconds by step, and when the last ended."""
     found = (_read(folder / f"ledger.rank{rank}.json") for rank in range(ranks))
     return [(fields["seconds"], fields["until"]) for fields in found if fields]
 
