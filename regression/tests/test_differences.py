@@ -64,8 +64,8 @@ def test_any_other_verdict_is_a_difference(earlier: Path, change: dict[str, Any]
         ("", "is no report of a round trip"),
         ("[]", "is no report of a round trip"),
         ("{}", "is no report of a round trip"),
-        ('{"schema": 9, "records": []}', "is a report of schema 9, and not 4: run it anew"),
-        ('{"schema": 4, "records": 1}', "is a report of schema 4, and not 4: run it anew"),
+        ('{"schema": 9, "records": []}', "is a report of schema 9, and not 5: run it anew"),
+        ('{"schema": 5, "records": 1}', "is a report of schema 5, and not 5: run it anew"),
     ],
 )
 def test_what_is_no_report_is_refused(tmp_path: Path, text: str | None, message: str) -> None:

@@ -94,6 +94,14 @@ def test_every_rank_returns_its_result(
     assert not [pid for pid in started if alive(pid)]
 
 
+def test_the_caller_imports_no_torch(
+    jobs: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes seconds, before the first rank."""
+    monkeypatch.setitem(sys.modules, "torch", None)  # whoever imports it fails
+    assert run(jobs.total, world_size=2, time_limit=LONG, log_folder=tmp_path) == [3, 3]
+
+
 def test_a_log_has_all_output_in_order_and_of_the_last_run_alone(jobs: ModuleType, tmp_path: Path) -> None:
     for _ in range(2):
         run(jobs.speaks, world_size=2, time_limit=LONG, log_folder=tmp_path / "new")

@@ -74,7 +74,7 @@ def test_several_reports_and_exit_codes(tmp_path: Path) -> None:
     code, printed = mtpkit("report", good, bad)
     assert (code, printed.count("cells exact in")) == (1, 2)
     assert mtpkit("report", good, tmp_path / "absent.json")[0] == 2
-    (tmp_path / "odd.json").write_text('{"schema": 4, "records": [{"bridge": "x"}]}')
+    (tmp_path / "odd.json").write_text('{"schema": 5, "records": [{"bridge": "x"}]}')
     code, printed = mtpkit("report", tmp_path / "odd.json")
     assert (code, "cannot be read" in printed) == (2, True)
 

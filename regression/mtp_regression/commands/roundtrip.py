@@ -14,6 +14,7 @@ from mtp_regression.adapters import MEGATRON_BRIDGE, PATCHED_MEGATRON_BRIDGE
 from mtp_regression.commands.console import Json, read_layouts, refuse
 from mtp_regression.commands.running import Html, Keep, run
 from mtp_regression.ranks.devices import Device
+from mtp_regression.ranks.parallel import Grid
 from mtp_regression.stages.case import Stage
 
 
@@ -41,6 +42,9 @@ def roundtrip(
             show_default="a grid",
         ),
     ] = None,
+    grid: Annotated[
+        Grid, typer.Option(help="Layouts without --parallel: the fewest that see all that is seen, or all.")
+    ] = Grid.DEFAULT,
     adapter: Annotated[
         str, typer.Option(help="The bridge, as package.module:Class; found in the working folder as well.")
     ] = MEGATRON_BRIDGE,
@@ -78,6 +82,8 @@ def roundtrip(
         refuse(context, ["checkpoints"], "with --preset")
     else:
         refuse(context, ["scale", "layers"], "without --preset")
+    if parallel:
+        refuse(context, ["grid"], "with --parallel")
     generated = _specs(presets or (), scale, layers)
     parallels = [read_layouts(text) for text in parallel or ()]
     from mtp_regression.roundtrip.request import Request
@@ -86,6 +92,7 @@ def roundtrip(
         checkpoints=checkpoints or [],
         generated=generated,
         parallels=parallels,
+        grid=grid,
         stages=stages or [],
         adapter=PATCHED_MEGATRON_BRIDGE if patched else adapter,
         device=device,

@@ -35,6 +35,7 @@ for table in (
     tables.findings_pages,
     tables.api_page,
     tables.mutants_page,
+    tables.mutants_grid,
 ):
     app.command()(table)
 

@@ -51,7 +51,8 @@ _CASE_SECONDS = "600"  # each rank imports the bridge itself
 
 
 def _roundtrip(*words: str) -> int:
-    command = [sys.executable, "-m", "mtp_regression", "roundtrip", *words]
+    grid = [] if _value(words, "--parallel") or _value(words, "--grid") else ["--grid", "full"]
+    command = [sys.executable, "-m", "mtp_regression", "roundtrip", *grid, *words]
     return subprocess.run(command, check=False).returncode
 
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from mtp_regression.mutants import grid
 from mtp_regression.mutants.criteria import CRITERIA
 from mtp_regression.mutants.run import Result
 from mtp_regression.mutants.table import MUTANTS
+from mtp_regression.ranks.parallel import DEFAULT_GRID, GRID, Parallel
 
 _HEAD = """# Mutants
 
@@ -32,6 +34,14 @@ criterion is to blame, so the last column counts those alone that the stages `st
 
 """
 
+_LAYOUTS = """## Layouts
+
+The main job, `mtpkit roundtrip`, takes the checkpoints of Qwen3.5 and 3.6 through the layouts in bold, which
+with the fewest ranks see all that all of them see (`--grid full`): the mistakes that a single rank shows;
+those below, for which it takes several; and all that a layout can do with a model. Megatron-Bridge with a
+mistake in one of its mappings (`regression/tests/rank_functions/oracle_saboteurs.py`) is seen in `tp1` or
+`tp2`. `python -m mtp_regression.maintenance mutants-grid` measures it anew."""
+
 
 def page(results: Sequence[Result]) -> str:
     """Return the page as Markdown.
@@ -41,7 +51,19 @@ def page(results: Sequence[Result]) -> str:
     """
     by_name = {result.name: result for result in results}
     found = [by_name[name] for name in MUTANTS]
-    return _HEAD + "\n".join([*_scores(found), "", *_table(found)]) + "\n"
+    return _HEAD + "\n".join([*_scores(found), "", *_table(found), "", *layouts()]) + "\n"
+
+
+def layouts() -> Iterator[str]:
+    """Yield the section on the layouts of the main job."""
+    yield from (_LAYOUTS, "", f"| | {' | '.join(map(_layout, GRID))} |", "|---" * (len(GRID) + 1) + "|")
+    for what, seen in grid.required(grid.known()).items():
+        cells = ("seen" if str(parallel) in seen else "-" for parallel in GRID)
+        yield f"| {what} | {' | '.join(cells)} |"
+
+
+def _layout(parallel: Parallel) -> str:
+    return f"**{parallel}**" if parallel in DEFAULT_GRID else str(parallel)
 
 
 def _scores(found: Sequence[Result]) -> Iterator[str]:

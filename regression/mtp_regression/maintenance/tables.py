@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -43,6 +44,16 @@ def mutants_page() -> None:
     from mtp_regression.mutants.table import MUTANTS
 
     print(page(list(results([*MUTANTS.values()]))), end="")
+
+
+def mutants_grid() -> None:
+    """Renew what is known of which layouts of the main job see which mutant; print the default grid."""
+    from mtp_regression.mutants import grid
+    from mtp_regression.reporting.document import write_whole
+
+    seen = grid.measure()
+    write_whole(grid.DATA, json.dumps(seen, indent=1) + "\n")
+    print(", ".join(map(str, grid.smallest(seen))))
 
 
 def api_page() -> None:

@@ -11,7 +11,7 @@ from mtp_regression.page.logs import Log
 from mtp_regression.reporting.differences import Change
 from mtp_regression.reporting.folding.fold import Folded, fold
 from mtp_regression.reporting.record import Crash, Record
-from mtp_regression.reporting.tables import agreements
+from mtp_regression.reporting.tables import agreements, where_time_went
 
 
 @dataclass
@@ -77,9 +77,10 @@ class Cell:
 
     @property
     def about(self) -> str:
-        """What a person asks next: how many ranks, how long."""
+        """What a person asks next: how many ranks, how long, and what took most."""
         ranks, seconds = self.records[0].ranks, self.records[0].case_seconds
-        return f"{ranks} rank{'s' * (ranks != 1)}, {seconds:.1f} s"
+        went = where_time_went([self.records])
+        return f"{ranks} rank{'s' * (ranks != 1)}, {seconds:.1f} s" + (f": {went}" if went else "")
 
 
 @dataclass

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from enum import StrEnum
 from typing import Any
 
 
@@ -168,7 +170,21 @@ GRID = (
     Parallel(ep=8),
     Parallel(tp=2, pp=2, ep=2, ranks=8),
 )
-"""The parallel layouts of the main job; each divides the tiny geometry."""
+"""The parallel layouts of the main job, all of them; each divides the tiny geometry."""
+
+DEFAULT_GRID = (Parallel(), Parallel(tp=2), Parallel(pp=2, vpp=2), Parallel(ep=2, etp=2))
+"""Those of `GRID` with the fewest ranks that see all that `GRID` sees: `mutants.grid` says what that is."""
 
 DENSE_GRID = tuple(parallel for parallel in GRID if parallel.ep == parallel.etp == 1)
 """Those of `GRID` without expert parallelism, for dense models."""
+
+
+class Grid(StrEnum):
+    """How many of the layouts that a bridge can do are taken, where none is named."""
+
+    DEFAULT = "default"
+    FULL = "full"
+
+    def of(self, layouts: Sequence[Parallel]) -> Sequence[Parallel]:
+        """Choose of layouts; of those that lack one of `DEFAULT_GRID`, which then may miss something, all."""
+        return DEFAULT_GRID if self is Grid.DEFAULT and {*DEFAULT_GRID} <= {*layouts} else layouts

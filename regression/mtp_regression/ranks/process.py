@@ -34,6 +34,7 @@ class Job:
     folder: Path  # temporary: store, results, errors, stacks
     logs: tuple[Path, ...]
     environment: dict[str, str]  # the fork server has only that of its own start
+    asked: float  # when, in seconds of `time.monotonic`
 
     def file(self, rank: int, what: Literal["result", "error", "stack"]) -> Path:
         """Return the path of a rank's result or `Raised` (both pickled), or of its stack (text)."""
@@ -73,7 +74,9 @@ def live(rank: int, job: Job) -> None:
                 # Pin ranks that must share a core, so that a collective wakes its thread on the same core.
                 os.sched_setaffinity(0, {cpus[rank % len(cpus)]})
         world = World(rank, job.size, rank, job.device, f"file://{job.folder}/store")
-        join(world, timedelta(seconds=2 * job.time_limit))
+        world.ledger.since(job.asked, "start")
+        with world.ledger.step("join"):
+            join(world, timedelta(seconds=2 * job.time_limit))
         result = pickle.dumps(function(world, *args))
         leave(world)
         job.file(rank, "result").write_bytes(result)

@@ -9,6 +9,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Protocol
 
+from mtp_regression.ranks.ledger import Ledger
+
 Kind = Literal["raised", "died", "timeout"]
 
 
@@ -18,6 +20,7 @@ class Rank(Protocol):
     Attributes:
         rank: From 0 to `size - 1`.
         size: Number of ranks.
+        ledger: Where its time goes; what is waited for others is booked.
     """
 
     @property
@@ -26,6 +29,10 @@ class Rank(Protocol):
 
     @property
     def size(self) -> int:
+        """See the class."""
+
+    @property
+    def ledger(self) -> Ledger:
         """See the class."""
 
     def gather(self, value: Any) -> list[Any]:

@@ -87,7 +87,9 @@ def run(
     with tempfile.TemporaryDirectory(prefix="ranks-") as folder:
         payload = pickle.dumps((function, args))
         environment = dict(os.environ) | device.environment
-        job = Job(payload, world_size, device, time_limit, Path(folder), logs, environment)
+        asked = time.monotonic()
+        job = Job(payload, world_size, device, time_limit, Path(folder), logs, environment, asked)
+        # Not torch's start_processes: this process would have to import torch.
         context: Any = multiprocessing.get_context("spawn" if device.on_gpu else "forkserver")
         ranks: list[BaseProcess] = [context.Process(target=live, args=(n, job)) for n in range(world_size)]
         started: set[BaseProcess] = set()

@@ -8,9 +8,10 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from mtp_regression.ranks.ledger import WAIT, Ledger
 from mtp_regression.ranks.rank import Raised, RankError
 
 
@@ -29,11 +30,13 @@ class ThreadRank:
     Attributes:
         rank: From 0 to `size - 1`.
         size: Number of ranks.
+        ledger: Where its time goes.
     """
 
     rank: int
     size: int
     _meeting: _Meeting
+    ledger: Ledger = field(default_factory=Ledger, compare=False)
 
     def gather(self, value: Any) -> list[Any]:
         """Return every rank's value, in rank order; called on every rank.
@@ -41,15 +44,17 @@ class ThreadRank:
         Raises:
             threading.BrokenBarrierError: Another rank has failed.
         """
-        self._meeting.brought[self.rank] = value
-        self._meeting.barrier.wait()
-        values = list(self._meeting.brought)
-        self._meeting.barrier.wait()
+        with self.ledger.step(WAIT):
+            self._meeting.brought[self.rank] = value
+            self._meeting.barrier.wait()
+            values = list(self._meeting.brought)
+            self._meeting.barrier.wait()
         return values
 
     def barrier(self) -> None:
         """Wait for all ranks; raises as `gather` does."""
-        self._meeting.barrier.wait()
+        with self.ledger.step(WAIT):
+            self._meeting.barrier.wait()
 
     def peak_gpu_bytes(self) -> int:
         """Return 0."""

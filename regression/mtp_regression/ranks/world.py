@@ -9,11 +9,12 @@ import functools
 import itertools
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from mtp_regression.ranks.devices import Device
+from mtp_regression.ranks.ledger import WAIT, Ledger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -32,6 +33,7 @@ class World:
         local_rank: Rank within the node.
         device: The device of the rank's tensors; decides the backend.
         rendezvous: URL of the rendezvous, as torch.distributed takes it: file://, tcp:// or env://.
+        ledger: Where its time goes.
     """
 
     rank: int
@@ -39,6 +41,7 @@ class World:
     local_rank: int
     device: Device
     rendezvous: str
+    ledger: Ledger = field(default_factory=Ledger, compare=False)
 
     @property
     def gpu(self) -> int:
@@ -61,14 +64,16 @@ class World:
         import torch.distributed as dist
 
         values: list[Any] = [None] * self.size
-        dist.all_gather_object(values, value)
+        with self.ledger.step(WAIT):
+            dist.all_gather_object(values, value)
         return values
 
     def barrier(self) -> None:
         """Wait for all ranks."""
         import torch.distributed as dist
 
-        dist.barrier(device_ids=[self.gpu] if self.device is Device.CUDA else None)
+        with self.ledger.step(WAIT):
+            dist.barrier(device_ids=[self.gpu] if self.device is Device.CUDA else None)
 
     def peak_gpu_bytes(self) -> int:
         """Return the most that torch has allocated on this rank's GPU so far; 0 without one."""
@@ -184,7 +189,8 @@ def joined(world: World) -> Iterator[None]:
     """
     import torch.distributed as dist
 
-    join(world)
+    with world.ledger.step("join"):
+        join(world)
     try:
         yield
     except BaseException:

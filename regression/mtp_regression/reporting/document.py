@@ -16,7 +16,7 @@ from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.fork_server import ImportedBy
 from mtp_regression.reporting.record import Record
 
-SCHEMA = 4
+SCHEMA = 5
 """Version of the report, as `docs/report.md` describes it."""
 
 

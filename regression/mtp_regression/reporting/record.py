@@ -58,6 +58,7 @@ class Record:
     case_seconds: float
     compared: int = 0
     load_seconds: float = 0.0
+    case_steps: dict[str, float] = field(default_factory=dict)
     peak_gpu_bytes: int = 0
     agreement: dict[str, float] = field(default_factory=dict)
     tensors: list[Finding] = field(default_factory=list)

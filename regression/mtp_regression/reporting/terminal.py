@@ -11,7 +11,7 @@ from rich.console import Console
 from mtp_regression.reporting.explanations import Facts, explain
 from mtp_regression.reporting.folding.fold import fold, fold_warnings
 from mtp_regression.reporting.record import Crash, Record
-from mtp_regression.reporting.tables import cells, passed, tables
+from mtp_regression.reporting.tables import cells, passed, tables, where_time_went
 
 _SHOWN = 10
 _WARNINGS = 4
@@ -101,6 +101,8 @@ def closing(records: Sequence[Record], report: Mapping[str, Any]) -> Iterator[st
         + (" (warm server)" if report.get("imported_by") == "server" else "")
         + (f"; modules from {engines}" if engines else "")
     )
+    if went := where_time_went(cells(records).values()):
+        yield f"where the time went: {went}"
     yield f"stages: {', '.join(dict.fromkeys(record.stage for record in records))}"
     for stage, reason in report["stages_not_run"].items():
         yield f"not run: {stage}: {reason}"

@@ -13,6 +13,7 @@ from mtp_fixtures import PRESETS, CheckpointSpec, Scale
 from mtp_fixtures.writing.manifest import MANIFEST_NAME, Manifest
 from mtp_regression.adapters import MEGATRON_BRIDGE, PATCHED_MEGATRON_BRIDGE
 from mtp_regression.ranks.devices import Device
+from mtp_regression.ranks.parallel import Grid
 from mtp_regression.stages.case import Case
 
 
@@ -23,6 +24,7 @@ def roundtrip_command(
     checkpoints: Iterable[str],
     generated: Mapping[str, CheckpointSpec],
     layouts: Iterable[object],
+    grid: Grid,
     stages: Iterable[str],
 ) -> str:
     """Return the command line of a round trip, with the names of checkpoints in place of their paths."""
@@ -34,6 +36,8 @@ def roundtrip_command(
     if device is not Device.CPU:
         words += ["--device", device]
     words += [word for layout in layouts for word in ("--parallel", str(layout))]
+    if grid is not Grid.DEFAULT:
+        words += ["--grid", grid]
     words += [word for stage in stages for word in ("--stage", str(stage))]
     return shlex.join(words)
 

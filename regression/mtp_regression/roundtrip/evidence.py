@@ -19,6 +19,7 @@ class Evidence:
         outcomes: Every rank's outcome of each stage that all of them ended.
         crashes: Of each stage that did not end, why: itself, or the load before it.
         seconds: What the case took, from the start of its ranks to the end.
+        steps: Where that went, by step, on the rank that waited least for others; see `ranks.ledger.Ledger`.
         logs: The ranks' logs.
     """
 
@@ -26,4 +27,5 @@ class Evidence:
     outcomes: dict[Stage, list[Outcome]] = field(default_factory=dict)
     crashes: dict[Stage, Crash] = field(default_factory=dict)
     seconds: float = 0.0
+    steps: dict[str, float] = field(default_factory=dict)
     logs: Sequence[Path] = ()

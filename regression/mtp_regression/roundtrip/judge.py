@@ -32,6 +32,7 @@ def judge(case: Case, evidence: Evidence, declared: Sequence[DeclaredException])
         "parallel": str(case.parallel),
         "ranks": case.parallel.ranks,
         "case_seconds": evidence.seconds,
+        "case_steps": {name: round(took, 3) for name, took in evidence.steps.items()},
         "load_seconds": round(max((outcome.seconds for outcome in loaded or ()), default=0.0), 3),
         "warnings": sorted({warning for outcome in loaded or () for warning in outcome.warnings}),
         "logs": [str(path) for path in evidence.logs],

@@ -16,6 +16,7 @@ from mtp_regression.adapters.find import AdapterError, Examined, examine, find, 
 from mtp_regression.ranks import run as ranks
 from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.fork_server import call
+from mtp_regression.ranks.ledger import waited
 from mtp_regression.ranks.rank import RankError
 from mtp_regression.ranks.threads import run_threads
 from mtp_regression.reporting.record import Crash
@@ -64,10 +65,13 @@ def run_case(
             except RankError as error:
                 failure = error
             take_in(evidence, folder, (Stage.LOAD, *pending), case.parallel.ranks)
+            until = [moment for _, moment in traces.ledgers(folder, case.parallel.ranks)]
             if failure is not None:
                 _book(evidence, failure, pending, folder)
             if keep is not None:
                 _keep(folder, keep / case.folder_name)
+        if until:  # a rank's end, or the step in which it died, and the end of what it has written
+            evidence.steps["end"] = evidence.steps.get("end", 0.0) + time.monotonic() - max(until)
         before = len(pending)
         pending = [stage for stage in pending if stage not in {**evidence.outcomes, **evidence.crashes}]
         if len(pending) == before:
@@ -85,6 +89,9 @@ def take_in(evidence: Evidence, folder: Path, stages: Sequence[Stage], ranks: in
         ended = traces.outcomes(folder, stage, ranks)
         if len(ended) == ranks:
             evidence.outcomes[stage] = ended
+    told = [seconds for seconds, _ in traces.ledgers(folder, ranks)]
+    for name, took in min(told, key=waited, default={}).items():
+        evidence.steps[name] = evidence.steps.get(name, 0.0) + took
 
 
 def _book(evidence: Evidence, failure: RankError, pending: Sequence[Stage], folder: Path) -> None:

@@ -15,7 +15,7 @@ from mtp_fixtures import CheckpointSpec, Scale, preset
 from mtp_regression.adapters.find import Examined
 from mtp_regression.comparison.tensors import read_folder
 from mtp_regression.ranks.devices import Device
-from mtp_regression.ranks.parallel import GRID, Parallel
+from mtp_regression.ranks.parallel import GRID, Grid, Parallel
 from mtp_regression.ranks.resharding import Resharding
 from mtp_regression.ranks.world import World
 from mtp_regression.reporting.document import read_report
@@ -44,8 +44,9 @@ class Request:
         checkpoints: Folders; none, and nothing generated, takes a tiny one of each preset in `MAIN_JOB`.
         generated: Checkpoints, by name, that are on no disk, for an adapter that has `read_from`; tensors are
             made when they are loaded or compared.
-        parallels: Parallel layouts, or two for a Megatron checkpoint; none takes the grid (what of it ranks,
+        parallels: Parallel layouts, or two for a Megatron checkpoint; none takes a grid (what of it ranks,
             GPUs, memory and disk allow).
+        grid: Which; ranks that torchrun or Slurm started take of the full one what fits them.
         stages: What to take after the load; none takes all that adapter, checkpoints and layouts allow.
         adapter: See `adapters.find.find`.
         device: Where the ranks keep their tensors.
@@ -61,6 +62,7 @@ class Request:
     checkpoints: Sequence[Path] = ()
     generated: Mapping[str, CheckpointSpec] = field(default_factory=dict)
     parallels: Sequence[Parallel | Resharding] = ()
+    grid: Grid = Grid.DEFAULT
     stages: Sequence[Stage] = ()
     device: Device = Device.CPU
     time_limit: float | None = None
@@ -77,6 +79,7 @@ class Request:
             checkpoints=named([checkpoint.resolve() for checkpoint in self.checkpoints]),
             generated=self.generated,
             layouts=self.parallels,
+            grid=self.grid,
             stages=self.stages,
         )
 
@@ -91,8 +94,9 @@ class Request:
         Raises:
             CannotRunError: See `checks` and `layouts`; or what is declared is no declaration.
         """
-        stages, stages_not_run = self.checks(adapter.lacks, adapter.grid)
-        layouts, layouts_not_run = self.layouts(world, adapter.grid)
+        grid = self.grid.of(adapter.grid) if world is None else adapter.grid
+        stages, stages_not_run = self.checks(adapter.lacks, grid)
+        layouts, layouts_not_run = self.layouts(world, grid)
         declared = self.declared(adapter)
         with self.folders() as folders:
             cases = [

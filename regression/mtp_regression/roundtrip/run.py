@@ -7,7 +7,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.console import Console
@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from mtp_regression.adapters.find import AdapterError, Examined, examine
 from mtp_regression.ranks.fork_server import ImportedBy, imported_by
+from mtp_regression.ranks.ledger import Ledger
 from mtp_regression.ranks.run import PreloadError
 from mtp_regression.ranks.world import World, external_world
 from mtp_regression.reporting.differences import compare_reports
@@ -161,10 +162,11 @@ def _in_world(world: World, request: Request) -> _Runner:
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(parents=True)
         start = time.perf_counter()
+        own = replace(world, ledger=Ledger())
         faulthandler.dump_traceback_later(request.case_seconds, exit=True)  # with code 1
         try:
-            with joined(world):
-                run_stages(world, case, stages, folder)
+            with joined(own):
+                run_stages(own, case, stages, folder)
         finally:
             faulthandler.cancel_dump_traceback_later()
         evidence = Evidence(seconds=time.perf_counter() - start)

@@ -33,7 +33,7 @@ def stream(loaded: Loaded) -> Outcome:
     """
     _leave_half_way(loaded)
     with loaded.unchanged() as changed:
-        export = _Watched(loaded.bridge.stream())
+        export = _Watched(loaded.stream())
         findings = compare(loaded.source, export, _asked(loaded, loaded.source, None))
     findings += [*export.overwritten(), *_other_order(loaded, export.names), *changed]
     return Outcome(compared=len(loaded.source), findings=findings)
@@ -49,11 +49,14 @@ def saved(loaded: Loaded) -> Outcome:
 
 def _leave_half_way(loaded: Loaded) -> None:
     """Leave the loop over an export after the same tensor on all ranks, as a consumer may."""
-    tensors = loaded.bridge.stream()
-    for _ in islice(tensors, min(len(loaded.source) // 2, _HALF_WAY_AT_MOST)):
-        pass
-    if close := getattr(tensors, "close", None):  # what the interpreter does with a generator that is left
-        close()
+    with loaded.step("export"):
+        tensors = loaded.bridge.stream()
+        for _ in islice(tensors, min(len(loaded.source) // 2, _HALF_WAY_AT_MOST)):
+            pass
+        if close := getattr(
+            tensors, "close", None
+        ):  # what the interpreter does with a generator that is left
+            close()
     loaded.barrier()
 
 
@@ -70,7 +73,7 @@ def streamed(loaded: Loaded, expected: Tensors, origins: Origins | None = None) 
     """
     if not loaded.bridge.has("stream"):
         return Outcome()
-    export = ((name, RawTensor.of(tensor)) for name, tensor in loaded.bridge.stream())
+    export = ((name, RawTensor.of(tensor)) for name, tensor in loaded.stream())
     return Outcome(len(expected), compare(expected, export, _asked(loaded, expected, origins)))
 
 
@@ -90,8 +93,7 @@ def save_and_compare(
     """
     if not loaded.bridge.has("save"):
         return Outcome()
-    loaded.bridge.save(folder)
-    loaded.barrier()
+    loaded.save(folder)
     if loaded.world.rank != 0:
         return Outcome()
     try:

@@ -27,11 +27,9 @@ def files(loaded: Loaded) -> Outcome:
     """Save the model twice; on the first rank compare the folder with the checkpoint's and with the other."""
     first, second = loaded.folder / "saved", loaded.folder / "saved-again"
     if not loaded.gather(first.exists())[0]:  # by the stage before
-        loaded.bridge.save(first)
-        loaded.barrier()
+        loaded.save(first)
     if loaded.case.generated is None:  # no second copy of a checkpoint that is on no disk
-        loaded.bridge.save(second)
-        loaded.barrier()
+        loaded.save(second)
     if loaded.world.rank != 0:
         return Outcome()
     source = loaded.case.checkpoint

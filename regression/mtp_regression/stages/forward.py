@@ -16,8 +16,9 @@ _LOGITS, _BATCH, _DECIDED = "logits.", "batch.", "decided"
 
 def forward(loaded: Loaded) -> Outcome:
     """Compare logits, on every rank that has them, with a reference that the first rank computes."""
-    batch, reference = _reference(loaded)
-    with loaded.unchanged("the forward pass") as changed:
+    with loaded.step("reference"):
+        batch, reference = _reference(loaded)
+    with loaded.unchanged("the forward pass") as changed, loaded.step("logits"):
         found = loaded.bridge.logits(batch)
     measured = differences(reference, found) if found else {}
     findings = [*disagreements(reference, measured)] if found else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,9 @@ class Loaded:
     def load(self) -> None:
         """Load the checkpoint."""
         self.parallel = self._first_parallel
-        self.bridge.begin(self.case.checkpoint, self.parallel)
+        with self.step("build"):
+            self.bridge.build(self.case.checkpoint, self.parallel)
+        self.bridge.load(self.case.checkpoint)
         self._as_loaded = True
 
     def load_megatron(self, folder: Path, parallel: Parallel) -> None:
@@ -87,9 +89,10 @@ class Loaded:
         """
         if all(self.gather(self._as_loaded)):
             return
-        self.bridge.close()
-        self.bridge = self._adapter()
-        self.load()
+        with self.step("load"):
+            self.bridge.close()
+            self.bridge = self._adapter()
+            self.load()
 
     def changed(self) -> None:
         """Say that the model no longer is as it was loaded."""
@@ -105,10 +108,12 @@ class Loaded:
         Yields:
             A list; at the end of the block it has a finding for each parameter of this rank that has changed.
         """
-        before = self._digests()
+        with self.step("digest"):
+            before = self._digests()
         findings: list[Finding] = []
         yield findings
-        after = self._digests()
+        with self.step("digest"):
+            after = self._digests()
         changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
         said = {
             name: said_of_one(RawTensor.of(one)) for name, one in self.bridge.parameters() if name in changed
@@ -126,6 +131,26 @@ class Loaded:
     def on_this_rank(self, finding: Finding) -> Finding:
         """Say of a parameter's finding on which rank it was made."""
         return finding.on_rank(self.world.rank)
+
+    def stream(self) -> Iterator[tuple[str, Any]]:
+        """Yield what the bridge streams; what it takes is the step `export`."""
+        tensors = iter(self.bridge.stream())
+        while True:
+            with self.step("export"):
+                item = next(tensors, None)
+            if item is None:
+                return
+            yield item
+
+    def save(self, folder: Path) -> None:
+        """Have the bridge save, and wait for all ranks."""
+        with self.step("save"):
+            self.bridge.save(folder)
+        self.barrier()
+
+    def step(self, name: str) -> AbstractContextManager[None]:
+        """Book what a `with` block takes in the rank's ledger."""
+        return self.world.ledger.step(name)
 
     def gather(self, value: Any) -> list[Any]:
         """Return every rank's value, in rank order; called on every rank."""

@@ -46,6 +46,8 @@ def _load(loaded: Loaded, name: str, tensors: Tensors) -> None:
     """Load a checkpoint into the model, which the first rank has written once."""
     folder = loaded.folder / name
     if loaded.world.rank == 0 and not folder.exists():
-        write_checkpoint(folder, tensors, like=loaded.case.checkpoint)
+        with loaded.step("write"):
+            write_checkpoint(folder, tensors, like=loaded.case.checkpoint)
     loaded.barrier()
-    loaded.bridge.reload(folder)
+    with loaded.step("reload"):
+        loaded.bridge.reload(folder)

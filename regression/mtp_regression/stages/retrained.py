@@ -32,11 +32,13 @@ def retrained(loaded: Loaded) -> Outcome:
     kept = "" if whose_vision(loaded) else VISION_PREFIX
     other = Moved(loaded.source, kept=kept) if knows else SignFlipped(loaded.source)
     retrain = partial(_fill, other=other) if knows else _flip
-    retrain(loaded)
+    with loaded.step("fill"):
+        retrain(loaded)
     origins = Origins(other, before=[loaded.source], config=loaded.config)
     outcome = streamed(loaded, other, origins)
     if knows:
-        retrain(loaded)  # so that a stream that changes the model costs its own stage alone
+        with loaded.step("fill"):
+            retrain(loaded)  # so that a stream that changes the model costs its own stage alone
     outcome += save_and_compare(loaded, other, loaded.folder / "retrained", origins)
     return outcome
 

@@ -17,7 +17,7 @@ from mtp_regression.stages.native import native
 from mtp_regression.stages.reloaded import reloaded
 from mtp_regression.stages.resharded import resharded
 from mtp_regression.stages.retrained import retrained
-from mtp_regression.stages.traces import Failed, leave_about, leave_failed, leave_outcome
+from mtp_regression.stages.traces import Failed, leave_about, leave_failed, leave_ledger, leave_outcome
 
 REFUSALS = (LayoutError, IncompleteLoadError, UnsupportedConfigError)
 """With these the patch refuses a checkpoint; an adapter may declare others."""
@@ -65,7 +65,8 @@ def run_stages(world: Rank, case: Case, checks: Sequence[Stage], folder: Path) -
         checks: Stages to take after LOAD.
         folder: Where outcomes and the stages' files go; the same folder on every rank.
     """
-    loaded = Loaded(world, case, folder)
+    with world.ledger.step("load"):
+        loaded = Loaded(world, case, folder)
     if world.rank == 0:
         bridge = loaded.bridge
         told = (getattr(bridge, name, "") for name in ("release", "engine"))
@@ -74,16 +75,19 @@ def run_stages(world: Rank, case: Case, checks: Sequence[Stage], folder: Path) -
         for stage in (Stage.LOAD, *checks):
             _take(loaded, stage)
     finally:
-        loaded.bridge.close()
+        with world.ledger.step("close"):
+            loaded.bridge.close()
+        leave_ledger(folder, world.rank, world.ledger)
 
 
 def _take(loaded: Loaded, stage: Stage) -> None:
     """Take one stage, tell of its outcome, and wait for the other ranks."""
     start = time.perf_counter()
     try:
-        if stage is not Stage.LOAD:
-            loaded.restore()
-        outcome = _STAGES[stage](loaded)
+        with loaded.step(stage):
+            if stage is not Stage.LOAD:
+                loaded.restore()
+            outcome = _STAGES[stage](loaded)
     except Exception as error:
         refusals = (*REFUSALS, *getattr(loaded.bridge, "refusals", ()))
         refused = stage is Stage.LOAD and isinstance(error, refusals)
@@ -93,4 +97,6 @@ def _take(loaded: Loaded, stage: Stage) -> None:
     outcome.peak_gpu_bytes = loaded.world.peak_gpu_bytes()
     outcome.warnings = loaded.bridge.warnings()
     leave_outcome(loaded.folder, stage, loaded.world.rank, outcome)
-    loaded.barrier()
+    with loaded.step(stage):
+        loaded.barrier()
+    leave_ledger(loaded.folder, loaded.world.rank, loaded.world.ledger)

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from mtp_regression.ranks.ledger import Ledger
 from mtp_regression.stages.case import About, Outcome, Stage
 
 
@@ -43,6 +44,11 @@ def leave_failed(folder: Path, rank: int, failed: Failed) -> None:
     _leave(folder / f"failed.rank{rank}.json", asdict(failed))
 
 
+def leave_ledger(folder: Path, rank: int, ledger: Ledger) -> None:
+    """Tell where a rank's time has gone so far."""
+    _leave(folder / f"ledger.rank{rank}.json", {"until": ledger.until, "seconds": ledger.seconds})
+
+
 def about(folder: Path) -> About | None:
     """Read which bridge it is; None if no rank has told."""
     fields = _read(folder / "about.json")
@@ -59,6 +65,12 @@ def failed(folder: Path, rank: int) -> Failed | None:
     """Read in which stage a rank raised an exception; None if it told of none."""
     fields = _read(folder / f"failed.rank{rank}.json")
     return Failed(Stage(fields["stage"]), fields["refused"]) if fields else None
+
+
+def ledgers(folder: Path, ranks: int) -> list[tuple[dict[str, float], float]]:
+    """Read where the time of each rank that has told went: seconds by step, and when the last ended."""
+    found = (_read(folder / f"ledger.rank{rank}.json") for rank in range(ranks))
+    return [(fields["seconds"], fields["until"]) for fields in found if fields]
 
 
 def _leave(path: Path, fields: Mapping[str, Any]) -> None:
