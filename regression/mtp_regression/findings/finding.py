@@ -18,6 +18,7 @@ from pathlib import Path
 
 DATA = Path(__file__).with_name("data")
 MEGATRON_BRIDGE = "Megatron-Bridge"
+TRANSFORMERS = "transformers"
 
 _SHARED = re.compile(r"^from tiny import \w+\n", re.MULTILINE)
 _IMPORT = re.compile(r"^(?:import|from) .*\n", re.MULTILINE)
@@ -66,6 +67,11 @@ class Finding:
     folder: Path = DATA
 
     @property
+    def distribution(self) -> str:
+        """The bridge, as package indexes call it."""
+        return self.bridge.lower().replace(" ", "-")
+
+    @property
     def patched_release(self) -> str:
         """The release that the patch is against: the newest that has the finding."""
         return self.releases[-1]
@@ -84,7 +90,7 @@ class Finding:
 
     @cached_property
     def patch(self) -> str:
-        """A unified diff of the release's `src/megatron/bridge`; empty if there is none."""
+        """A unified diff of the release's source, from the root of its repository; empty if there is none."""
         if self.patch_of:
             (folder,) = DATA.glob(f"{self.patch_of:02}-*")
             return (folder / "fix.patch").read_text(encoding="utf-8")
