@@ -18,7 +18,15 @@ from pathlib import Path
 
 DATA = Path(__file__).with_name("data")
 MEGATRON_BRIDGE = "Megatron-Bridge"
-TRANSFORMERS = "transformers"
+DISTRIBUTIONS = {
+    MEGATRON_BRIDGE: "megatron-bridge",
+    "mcore-bridge": "mcore-bridge",
+    "NeMo Automodel": "nemo-automodel",
+    "vLLM": "vllm",
+    "SGLang": "sglang",
+    "transformers": "transformers",
+}
+"""What package indexes call the bridges, by name; transformers, which every other one needs, is last."""
 
 _SHARED = re.compile(r"^from tiny import \w+\n", re.MULTILINE)
 _IMPORT = re.compile(r"^(?:import|from) .*\n", re.MULTILINE)
@@ -65,11 +73,6 @@ class Finding:
     patch_of: int = 0
     shown_by: str = ""
     folder: Path = DATA
-
-    @property
-    def distribution(self) -> str:
-        """The bridge, as package indexes call it."""
-        return self.bridge.lower().replace(" ", "-")
 
     @property
     def patched_release(self) -> str:

@@ -22,7 +22,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from mtp_bridge_patch.releases import ENVIRONMENTS
-from mtp_regression.findings.finding import MEGATRON_BRIDGE, TRANSFORMERS, Finding
+from mtp_regression.findings.finding import DISTRIBUTIONS, MEGATRON_BRIDGE, Finding
 from mtp_regression.maintenance.known import conclude
 from mtp_regression.on_cpu import run_ranks
 from mtp_regression.ranks.fork_server import warm
@@ -43,26 +43,22 @@ _WIDTH = 200
 
 def main(findings: Sequence[Finding], *, update: bool) -> int:
     """Run the reproductions of findings; returns 0 if all is as it is said, 1 if not, 2 if there is none."""
-    bridge, release = installed(findings)
-    chosen = [one for one in findings if one.reproduction and one.distribution == bridge]
+    bridge, release = installed()
+    chosen = [one for one in findings if one.reproduction and one.bridge == bridge]
     if not chosen:
-        print("no finding of what is installed here has a script")
+        print(f"none of these has a script, and is a finding of what is installed here: {bridge} {release}")
         return 2
     warm([_PRELOAD])
     problems = [problem for one in chosen for problem in check(one, release, update=update)]
     return conclude(f"{len(chosen)} reproductions on {bridge} {release}", problems)
 
 
-def installed(findings: Sequence[Finding]) -> tuple[str, str]:
-    """Name the bridge of findings that is installed here, and its release; ("", "") if none is.
-
-    It is transformers, which every other needs, only where it is alone.
-    """
-    bridges = dict.fromkeys(finding.distribution for finding in findings)
-    for bridge in sorted(bridges, key=TRANSFORMERS.__eq__):
+def installed() -> tuple[str, str]:
+    """Name the bridge of this environment, and its release; "no bridge" if there is none."""
+    for bridge, distribution in DISTRIBUTIONS.items():
         with suppress(metadata.PackageNotFoundError):
-            return bridge, metadata.version(bridge)
-    return "", ""
+            return bridge, metadata.version(distribution)
+    return "no bridge", ""
 
 
 def check(finding: Finding, release: str, *, update: bool = False) -> Iterator[str]:
