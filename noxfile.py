@@ -167,7 +167,7 @@ def on_releases(name: str, about: str) -> None:
 
 
 on_releases("cases", "Scenarios on Megatron-Bridge {release}, as it is and patched; `-- --update` renews.")
-on_releases("findings", "Scripts and patches of docs/findings.md on Megatron-Bridge {release}; `-- 12` runs one.")
+on_releases("findings", "Scripts and patches of findings on Megatron-Bridge {release}; `-- 12` takes one.")
 on_releases("forward", "Logits of models, layouts and fields of config.json on Megatron-Bridge {release}.")
 
 

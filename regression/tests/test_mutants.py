@@ -49,11 +49,11 @@ def test_the_page_is_what_the_command_prints(scored: list[Result]) -> None:
 def test_missing_sentence_is_told_with_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
     mutant = next(mutant for mutant in MUTANTS.values() if mutant.origin)
     seen_by = [str(stage) for stage in mutant.seen_by]
-    one = Result(mutant.name, seen_by, "", dict.fromkeys(CRITERIA, False), ["a: other values", "b: NaN"])
+    one = Result(mutant.name, seen_by, "", dict.fromkeys(CRITERIA, False), ["a: other", "b: NaN"])
     monkeypatch.setattr(run, "results", lambda _mutants, right=False: iter([] if right else [one]))
     done = CliRunner().invoke(app, ["mutants", mutant.name])
     assert done.exit_code == 1
-    told = f"{mutant.name}: no sentence on a wrong tensor has {mutant.origin!r}; found: a: other values; b: NaN"
+    told = f"{mutant.name}: no sentence on a wrong tensor has {mutant.origin!r}; found: a: other; b: NaN"
     assert told in done.stdout.splitlines()
     assert "meant for" not in done.stdout
 

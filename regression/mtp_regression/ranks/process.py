@@ -90,8 +90,8 @@ def live(rank: int, job: Job) -> None:
 def die_with_caller() -> None:
     """Has the kernel kill this process when the process that asked for it ends, however it ends.
 
-    The parent may be the fork server, which lives on. But only the caller has the other end of the pipe through
-    which this process was started. If it leads a group, the group is killed.
+    The parent may be the fork server, which lives on. But only the caller has the other end of the pipe
+    through which this process was started. If this process leads a group, the group is killed.
     """
     caller = multiprocessing.parent_process()
     assert caller is not None
@@ -100,7 +100,9 @@ def die_with_caller() -> None:
 
 
 def kill_at_hangup(pipe: int, target: int) -> None:
-    """Has the kernel send SIGKILL when the writing end of a pipe closes; a thread that watched would need the GIL.
+    """Has the kernel send SIGKILL when the writing end of a pipe closes.
+
+    A thread that watched the pipe would need the GIL.
 
     Args:
         pipe: The reading end, which what is killed has inherited.
