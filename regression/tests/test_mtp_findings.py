@@ -154,7 +154,7 @@ def test_bridge_of_an_environment(
             raise metadata.PackageNotFoundError(name)
         return there[name]
 
-    monkeypatch.setattr(run.metadata, "version", version)
+    monkeypatch.setattr(metadata, "version", version)
     assert run.installed() == bridge
 
 
