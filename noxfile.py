@@ -45,8 +45,7 @@ ENVIRONMENT = {
 
 def install(session: nox.Session, *names: str) -> None:
     """Install a pinned environment, complete with what goes on top (`--no-deps`), then the kit, in place."""
-    files = [word for name in names for word in ("-r", str(REQUIREMENTS / f"{name}.txt"))]
-    session.install("--no-deps", *files)
+    session.install("--no-deps", *(f"-r{REQUIREMENTS}/{name}.txt" for name in names))
     session.install("--no-deps", "-e", ".")
     session.env.update(ENVIRONMENT)
 
@@ -168,6 +167,7 @@ def on_releases(name: str, about: str) -> None:
 
 
 on_releases("cases", "Scenarios on Megatron-Bridge {release}, as it is and patched; `-- --update` renews.")
+on_releases("findings", "Scripts and patches of findings on Megatron-Bridge {release}; `-- 12` takes one.")
 on_releases("forward", "Logits of models, layouts and fields of config.json on Megatron-Bridge {release}.")
 
 

@@ -36,9 +36,11 @@ def conformance_sessions(install: Callable[[nox.Session, str], None], *, python:
             only = [f"--only={pattern}" for pattern in asked or ENVIRONMENTS.get(environment, ())]
             session.run("mtpkit", "conformance", adapter, *only, "--report", report)
             session.run("python", "-m", "mtp_regression.maintenance", "board", report, *update)
+            if environment not in READERS:  # whose findings have no scripts
+                session.run("python", "-m", "mtp_regression.maintenance", "findings", *update)
 
         run.__doc__ = (
-            f"The suite on {environment}, compared with what is known; `-- --update`, `-- 'packed-*'`."
+            f"The suite, and findings, on {environment}, as they are known; `-- --update`, `-- 'packed-*'`."
         )
         nox.session(name=f"conformance-{environment}", python=python)(run)
 

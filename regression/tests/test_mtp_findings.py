@@ -18,7 +18,7 @@ from mtp_regression.findings.finding import MEGATRON_BRIDGE, Finding, read_findi
 from mtp_regression.findings.page import index, page
 from mtp_regression.maintenance.cases.table import KNOWN
 from mtp_regression.maintenance.findings import run
-from mtp_regression.maintenance.findings.run import apply, check, shorten
+from mtp_regression.maintenance.findings.run import apply, check, package_of, shorten
 from mtp_regression.maintenance.known import RELEASES, UPSTREAM
 from mtp_regression.scenarios.table import SCENARIOS
 
@@ -62,6 +62,7 @@ def test_folder_begins_with_the_number_and_has_what_the_page_says(finding: Findi
     assert bool(finding.patch) != bool(finding.no_patch)
     assert bool(finding.reproduction) == bool(finding.fails_with) == bool(finding.output)
     assert finding.reproduction or not finding.patch, "a patch that nothing runs"
+    assert finding.fails_with in finding.output
 
 
 @every
@@ -126,8 +127,60 @@ def test_patch_of_other_source_does_not_apply(tmp_path: Path) -> None:
     assert "patch does not apply" in said
 
 
+def test_patch_is_of_the_bridge() -> None:
+    packages = {(finding.bridge, package_of(finding.patch)) for finding in FINDINGS if finding.patch}
+    assert packages == {
+        (MEGATRON_BRIDGE, "megatron.bridge"),
+        ("mcore-bridge", "mcore_bridge"),
+        ("NeMo Automodel", "nemo_automodel"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("there", "bridge"),
+    [
+        ({"transformers": "5.3.0"}, ("transformers", "5.3.0")),
+        ({"transformers": "5.12.1", "mcore-bridge": "1.6.5"}, ("mcore-bridge", "1.6.5")),
+        ({"transformers": "5.18.0", "nemo-automodel": "0.7.0"}, ("NeMo Automodel", "0.7.0")),
+        ({"transformers": "5.3.0", "megatron-bridge": "0.4.2"}, ("Megatron-Bridge", "0.4.2")),
+        ({}, ("no bridge", "")),
+    ],
+)
+def test_bridge_of_an_environment(
+    there: dict[str, str], bridge: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(name: str) -> str:
+        if name not in there:
+            raise metadata.PackageNotFoundError(name)
+        return there[name]
+
+    monkeypatch.setattr(metadata, "version", version)
+    assert run.installed() == bridge
+
+
+@pytest.mark.parametrize("release", ["5.24.0", "5.3.0"])
+def test_finding_of_another_bridge_is_of_the_releases_that_it_names(
+    release: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding = FINDINGS[47]
+    assert finding.releases == ["5.3.0"]
+    monkeypatch.setattr(run, "reproduce", lambda *_args, **_options: (1, finding.fails_with))
+    assert bool([*check(finding, release)]) == (release == "5.24.0")
+
+
+def test_findings_of_what_is_not_installed_are_not_run(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main([FINDINGS[47]], update=False) == 2
+    assert "a finding of what is installed here: Megatron-Bridge" in capsys.readouterr().out
+
+
+def test_failure_of_another_rank_is_in_the_output() -> None:
+    text = "rank 0 waits\non_cpu: rank 2 of 3 raised\n\nTraceback\nIndexError: here\n\nlogs:\n  rank 0: x"
+    assert shorten(text).splitlines()[-2:] == ["Traceback", "IndexError: here"]
+
+
 def test_output_is_shortened_to_its_end_and_says_so() -> None:
     frame = '  File "/x/mtp_regression/on_cpu.py", line 1, in run\n    run_as_main()\n'
-    text = "".join(f"line {number}\n" for number in range(20)) + frame + "WARNING: noise\n\non_cpu: rank 0"
-    lines = shorten(text).splitlines()
-    assert lines == ["[... 8 lines]", *(f"line {number}" for number in range(8, 20))]
+    bar = "Loading: 100%|████| 4/4 [00:00<00:00, 31.0it/s]\n"
+    text = "".join(f"line {number}\n" for number in range(19)) + frame + bar
+    lines = shorten(f"{text}WARNING: noise\nTraceback\n\non_cpu: rank 0\n\nTraceback").splitlines()
+    assert lines == ["[... 8 lines]", *(f"line {number}" for number in range(8, 19)), "Traceback"]

@@ -5,10 +5,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from mtp_regression.commands.app import app
 from mtp_regression.comparison.tensors import RawTensor
 from mtp_regression.in_memory.conversions import BF16
 from mtp_regression.maintenance.mutants_page import page
+from mtp_regression.mutants import run
 from mtp_regression.mutants.criteria import CRITERIA, close
 from mtp_regression.mutants.run import Result, results
 from mtp_regression.mutants.table import MUTANTS
@@ -41,6 +44,18 @@ def test_a_sentence_says_what_a_wrong_tensor_holds(scored: list[Result]) -> None
 def test_the_page_is_what_the_command_prints(scored: list[Result]) -> None:
     file = Path(__file__).parents[2] / "docs" / "mutants.md"
     assert file.read_text(encoding="utf-8") == page(scored)
+
+
+def test_missing_sentence_is_told_with_what_was_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    mutant = next(mutant for mutant in MUTANTS.values() if mutant.origin)
+    seen_by = [str(stage) for stage in mutant.seen_by]
+    one = Result(mutant.name, seen_by, "", dict.fromkeys(CRITERIA, False), ["a: other", "b: NaN"])
+    monkeypatch.setattr(run, "results", lambda _mutants, right=False: iter([] if right else [one]))
+    done = CliRunner().invoke(app, ["mutants", mutant.name])
+    assert done.exit_code == 1
+    told = f"{mutant.name}: no sentence on a wrong tensor has {mutant.origin!r}; found: a: other; b: NaN"
+    assert told in done.stdout.splitlines()
+    assert "meant for" not in done.stdout
 
 
 def test_names_and_sentences() -> None:

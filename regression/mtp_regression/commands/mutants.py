@@ -104,8 +104,11 @@ def _show_scores(chosen: Sequence[Mutant], found: Sequence[Result], scores: Mapp
     for name, score in scores.items():
         print(f"{name}: {score} of {len(found)}")
     for mutant, one in zip(chosen, found, strict=True):
-        if not (one.as_meant and one.explained):
+        if not one.as_meant:
             print(f"{one.name}: meant for {' '.join(mutant.seen_by)}; seen by {' '.join(one.seen_by) or '-'}")
+        if not one.explained:
+            found_instead = "; ".join(one.findings) or "no tensor"
+            print(f"{one.name}: no sentence on a wrong tensor has {mutant.origin!r}; found: {found_instead}")
 
 
 def _judge_suite(command: str, chosen: Sequence[Mutant], *, as_json: bool) -> None:

@@ -18,6 +18,15 @@ from pathlib import Path
 
 DATA = Path(__file__).with_name("data")
 MEGATRON_BRIDGE = "Megatron-Bridge"
+DISTRIBUTIONS = {
+    MEGATRON_BRIDGE: "megatron-bridge",
+    "mcore-bridge": "mcore-bridge",
+    "NeMo Automodel": "nemo-automodel",
+    "vLLM": "vllm",
+    "SGLang": "sglang",
+    "transformers": "transformers",
+}
+"""What package indexes call the bridges, by name; transformers, which every other one needs, is last."""
 
 _SHARED = re.compile(r"^from tiny import \w+\n", re.MULTILINE)
 _IMPORT = re.compile(r"^(?:import|from) .*\n", re.MULTILINE)
@@ -84,7 +93,7 @@ class Finding:
 
     @cached_property
     def patch(self) -> str:
-        """A unified diff of the release's `src/megatron/bridge`; empty if there is none."""
+        """A unified diff of the release's source, from the root of its repository; empty if there is none."""
         if self.patch_of:
             (folder,) = DATA.glob(f"{self.patch_of:02}-*")
             return (folder / "fix.patch").read_text(encoding="utf-8")

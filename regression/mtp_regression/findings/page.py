@@ -29,10 +29,10 @@ script that needs nothing of the kit, and a patch. `mtpkit finding 3` prints the
 
 Each was seen on a CPU with the kit's tiny checkpoints and the stand-in for TransformerEngine, and is a red
 cell of [cases.md](cases.md), which `nox -s cases` runs again, or is shown by the test or page that it names.
-In the environment of a release (CONTRIBUTING.md), `python -m mtp_regression.maintenance findings` runs every
-script, which must fail where it is said to, nowhere else, and not with the patch applied to a copy of the
-release's source; `python -m mtp_regression.on_cpu` gives it the stand-in where there is no GPU. "Run" in a
-column means that this was done; where it is "no", the page says why.
+`nox -s findings`, and `nox -s conformance` for other bridges, run every script, which must fail where it is
+said to, nowhere else, and not with the patch applied to a copy of the release's source;
+`python -m mtp_regression.on_cpu` gives it the stand-in where there is no GPU. "Run" in a column means that
+this was done; where it is "no", the page says why.
 """
 _SECTIONS = {
     ("0.4.2", "0.5.1", "0.6.2"): "0.6.x and before",

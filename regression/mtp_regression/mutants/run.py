@@ -24,6 +24,7 @@ from mtp_regression.mutants.criteria import CRITERIA
 from mtp_regression.mutants.mutant import Mutant
 from mtp_regression.mutants.table import MUTANTS
 from mtp_regression.ranks.parallel import Parallel
+from mtp_regression.ranks.process import die_with_caller
 from mtp_regression.ranks.rank import RankError
 from mtp_regression.ranks.resharding import Resharding, read_layout
 from mtp_regression.ranks.threads import ThreadRank, run_threads
@@ -91,7 +92,8 @@ def results(mutants: Sequence[Mutant], *, right: bool = False) -> Iterator[Resul
                 written[mutant.checkpoint] = mutant.write(scratch / f"checkpoint-{len(written)}")
         # New processes: a fork of one that has threads may hang.
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(min(len(mutants), jobs()), mp_context=context) as pool:
+        number = min(len(mutants), jobs())
+        with ProcessPoolExecutor(number, context, initializer=die_with_caller) as pool:
             futures = [
                 pool.submit(result, mutant.name, written[mutant.checkpoint], scratch / mutant.name, right)
                 for mutant in mutants

@@ -17,6 +17,7 @@ from pathlib import Path
 from mtp_regression.mutants.mutant import Mutant
 from mtp_regression.mutants.run import jobs
 from mtp_regression.mutants.under_test import ASKED, MUTANT
+from mtp_regression.ranks.process import kill_at_hangup
 
 _AT_LEAST, _TIMES = 60.0, 10
 """Seconds that the command may take with a mutant, and how many times what it takes with right bridges."""
@@ -112,6 +113,7 @@ class Suite:
                 yield future.result()
 
     def _judge(self, mutant: Mutant) -> Verdict:
+        reading, writing = os.pipe()  # the writing end is this process's alone
         with tempfile.TemporaryDirectory(prefix="mtp-suite-") as name:
             started = subprocess.Popen(
                 self.words,
@@ -120,7 +122,9 @@ class Suite:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 start_new_session=True,  # so that what it has started can be ended with it
+                pass_fds=[reading],
             )
+            kill_at_hangup(reading, -started.pid)
             try:
                 code = started.wait(max(_AT_LEAST, _TIMES * self.seconds))
             except subprocess.TimeoutExpired:
@@ -129,6 +133,8 @@ class Suite:
                 if started.poll() is None:
                     os.killpg(started.pid, signal.SIGKILL)
                     started.wait()
+                os.close(reading)
+                os.close(writing)
         return Verdict(mutant.name, killed=code != 0)
 
 

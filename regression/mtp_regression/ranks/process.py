@@ -46,7 +46,7 @@ def live(rank: int, job: Job) -> None:
     # After Ctrl-C the caller ends the ranks: end at once, even in C code.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     os.setpgid(0, 0)  # so that a rank's own processes can be killed with it
-    _die_with_caller()
+    die_with_caller()
     log = os.open(job.logs[rank], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -90,18 +90,29 @@ def live(rank: int, job: Job) -> None:
     os._exit(code)  # at once: the connections' end tells the other ranks
 
 
-def _die_with_caller() -> None:
-    """Has the kernel kill this process's group when the process that called `run` ends, however it ends.
+def die_with_caller() -> None:
+    """Has the kernel kill this process when the process that asked for it ends, however it ends.
 
-    The parent is the fork server, which lives on. But only the caller has the other end of the pipe through
-    which this process was started: the kernel sends SIGKILL when it closes. A thread that watched the pipe
-    would need the GIL.
+    The parent may be the fork server, which lives on. But only the caller has the other end of the pipe
+    through which this process was started. If this process leads a group, the group is killed.
     """
     caller = multiprocessing.parent_process()
     assert caller is not None
-    pipe = caller.sentinel
-    fcntl.fcntl(pipe, fcntl.F_SETOWN, -os.getpid())
+    own = os.getpid()
+    kill_at_hangup(caller.sentinel, -own if os.getpgrp() == own else own)
+
+
+def kill_at_hangup(pipe: int, target: int) -> None:
+    """Has the kernel send SIGKILL when the writing end of a pipe closes.
+
+    A thread that watched the pipe would need the GIL.
+
+    Args:
+        pipe: The reading end, which what is killed has inherited.
+        target: A process, or a group as a negative number.
+    """
+    fcntl.fcntl(pipe, fcntl.F_SETOWN, target)
     fcntl.fcntl(pipe, fcntl.F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
-    if select.select([pipe], [], [], 0)[0]:  # ended before
-        os.killpg(0, signal.SIGKILL)
+    if select.select([pipe], [], [], 0)[0]:  # closed before
+        os.kill(target, signal.SIGKILL)

@@ -1,10 +1,11 @@
-"""Runs a script with other source of Megatron-Bridge than the environment's.
+"""Runs a script with other source of a bridge than the environment's.
 
-    python -m mtp_regression.maintenance.findings.patched FOLDER script.py
+    python -m mtp_regression.maintenance.findings.patched FOLDER PACKAGE script.py
 
 The folder comes first on the module path; modules that the server has imported already are imported anew.
 """
 
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -12,14 +13,13 @@ from pathlib import Path
 from mtp_bridge_patch.script import run_as_main
 
 
-def main(folder: str, script: str) -> None:
-    """Run a script as `__main__`, with a folder that has `megatron/bridge` first on the module path."""
-    for name in [name for name in sys.modules if f"{name}.".startswith("megatron.bridge.")]:
+def main(folder: str, package: str, script: str) -> None:
+    """Run a script as `__main__`, with a folder that has a package first on the module path."""
+    for name in [name for name in sys.modules if f"{name}.".startswith(f"{package}.")]:
         del sys.modules[name]
     sys.path.insert(0, folder)
-    import megatron.bridge
-
-    assert Path(os.path.abspath(str(megatron.bridge.__file__))).is_relative_to(folder)  # noqa: PTH100 - a link
+    taken = importlib.import_module(package)
+    assert Path(os.path.abspath(str(taken.__file__))).is_relative_to(folder)  # noqa: PTH100 - a link
     run_as_main([script], module=False)
 
 

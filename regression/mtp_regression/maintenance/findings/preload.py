@@ -9,6 +9,7 @@ install_stand_ins()
 
 for _module in (
     "megatron.bridge",
+    "megatron.core.models.gpt",
     "transformers.models.qwen3_5.modeling_qwen3_5",
     "transformers.models.qwen3_5_moe.modeling_qwen3_5_moe",
 ):

@@ -1,4 +1,4 @@
-"""Runs the reproduction of every finding on the installed release: as it is, and with the patch.
+"""Runs the reproduction of every finding of the installed bridge: as it is, and with the patch.
 
     python -m mtp_regression.maintenance findings [NUMBER]... [--update]
 
@@ -16,13 +16,13 @@ import subprocess
 import sysconfig
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import chdir, redirect_stderr, redirect_stdout
+from contextlib import chdir, redirect_stderr, redirect_stdout, suppress
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
 from mtp_bridge_patch.releases import ENVIRONMENTS
-from mtp_regression.findings.finding import MEGATRON_BRIDGE, Finding
+from mtp_regression.findings.finding import DISTRIBUTIONS, MEGATRON_BRIDGE, Finding
 from mtp_regression.maintenance.known import conclude
 from mtp_regression.on_cpu import run_ranks
 from mtp_regression.ranks.fork_server import warm
@@ -31,26 +31,40 @@ _TIME_LIMIT = 240.0
 _PATCHED = "mtp_regression.maintenance.findings.patched"
 _PRELOAD = "mtp_regression.maintenance.findings.preload"
 _NOISE = re.compile(
-    r"on_cpu: |WARNING|\[rank\d|\d{4}-\d\d-\d\d |.*Warning: |  warnings\.warn| > |--------|\s*[\^~]*$"
+    r"on_cpu: |WARNING|\[INFO:|\[rank\d|\d{4}-\d\d-\d\d |.*Warning: |  \w+(\.\w+)?\(\)$|  warnings\.warn"
+    r"| > |--------|\s*[\^~]*$|[\w ]+: +\d+%\|.*it/s\]$"
 )
 _NOT_THE_SCRIPT = re.compile(r'  File ".*(?:/mtp_\w+/.*\.py|<frozen runpy>)", line.*\n(?:    .*\n)*')
 """Frames of a traceback: what has started the script."""
+_CHANGED = re.compile(r"^--- a/(?:src/)?(\S+)", re.MULTILINE)
 _MOST_LINES = 12
 _WIDTH = 200
 
 
 def main(findings: Sequence[Finding], *, update: bool) -> int:
-    """Run the reproductions of findings; returns 0 if all is as it is said, 1 if not."""
-    release = metadata.version("megatron-bridge")
-    chosen = [one for one in findings if one.reproduction and one.bridge == MEGATRON_BRIDGE]
+    """Run the reproductions of findings; returns 0 if all is as it is said, 1 if not, 2 if there is none."""
+    bridge, release = installed()
+    chosen = [one for one in findings if one.reproduction and one.bridge == bridge]
+    if not chosen:
+        print(f"none of these has a script, and is a finding of what is installed here: {bridge} {release}")
+        return 2
     warm([_PRELOAD])
     problems = [problem for one in chosen for problem in check(one, release, update=update)]
-    return conclude(f"{len(chosen)} reproductions on {release}", problems)
+    return conclude(f"{len(chosen)} reproductions on {bridge} {release}", problems)
+
+
+def installed() -> tuple[str, str]:
+    """Name the bridge of this environment, and its release; "no bridge" if there is none."""
+    for bridge, distribution in DISTRIBUTIONS.items():
+        with suppress(metadata.PackageNotFoundError):
+            return bridge, metadata.version(distribution)
+    return "no bridge", ""
 
 
 def check(finding: Finding, release: str, *, update: bool = False) -> Iterator[str]:
     """Say what is not as it should be with a finding's reproduction, and with its patch, on a release."""
-    has_it = ENVIRONMENTS[release] in finding.releases
+    like = ENVIRONMENTS[release] if finding.bridge == MEGATRON_BRIDGE else release
+    has_it = like in finding.releases
     with tempfile.TemporaryDirectory(prefix="mtp-finding-") as scratch:
         folder = Path(scratch)
         code, text = reproduce(finding, folder)
@@ -81,7 +95,7 @@ def reproduce(finding: Finding, folder: Path, source: Path | None = None) -> tup
     Args:
         finding: The finding.
         folder: For a new folder with the script, its files and logs.
-        source: A folder with `megatron/bridge` to take instead of the environment's.
+        source: A folder with the patched package to take instead of the environment's.
 
     Returns:
         The exit code and what was printed, by rank 0 and about a rank that failed.
@@ -89,7 +103,9 @@ def reproduce(finding: Finding, folder: Path, source: Path | None = None) -> tup
     work = Path(tempfile.mkdtemp(dir=folder))
     script = work / "reproduction.py"
     script.write_text(finding.reproduction, encoding="utf-8")
-    command = [str(script)] if source is None else [_PATCHED, str(source), str(script)]
+    command = [str(script)]
+    if source is not None:
+        command = [_PATCHED, str(source), package_of(finding.patch), str(script)]
     printed = io.StringIO()
     with chdir(work), redirect_stdout(printed), redirect_stderr(printed):
         code = run_ranks(
@@ -103,26 +119,27 @@ def reproduce(finding: Finding, folder: Path, source: Path | None = None) -> tup
 
 
 def apply(patch: str, folder: Path) -> str:
-    """Make a copy of the installed Megatron-Bridge, links but for what a patch changes.
+    """Make a copy of the installed package that a patch is of, links but for what the patch changes.
 
     Args:
-        patch: A unified diff with paths that begin with `a/src/megatron/bridge`.
-        folder: Where the copy goes, as `megatron/bridge`.
+        patch: A unified diff from the root of the repository, which may have its packages in `src`.
+        folder: Where the copy goes, as `megatron/bridge` for example.
 
     Returns:
         Why the patch does not apply; empty if it does.
     """
-    spec = find_spec("megatron.bridge")
+    package = package_of(patch)
+    spec = find_spec(package)
     assert spec is not None
     assert spec.origin is not None
-    installed = Path(spec.origin).parent
-    shutil.copytree(installed, folder / "megatron" / "bridge", copy_function=os.symlink)
-    for name in re.findall(r"^--- a/src/(\S+)", patch, re.MULTILINE):
+    shutil.copytree(Path(spec.origin).parent, folder / package.replace(".", "/"), copy_function=os.symlink)
+    for name in _CHANGED.findall(patch):
         file = folder / name
         original = file.resolve()
         file.unlink()
         shutil.copyfile(original, file)  # with a time of its own, so that no old bytecode is taken for it
-    command = ["git", "apply", "-p2", "--whitespace=nowarn", "-"]
+    parts = 2 if "--- a/src/" in patch else 1
+    command = ["git", "apply", f"-p{parts}", "--whitespace=nowarn", "-"]
     alone = os.environ | {"GIT_CEILING_DIRECTORIES": str(folder.parent)}
     done = subprocess.run(
         command, input=patch, text=True, cwd=folder, env=alone, capture_output=True, check=False
@@ -130,10 +147,18 @@ def apply(patch: str, folder: Path) -> str:
     return done.stderr
 
 
+def package_of(patch: str) -> str:
+    """Name the package whose source a patch changes: `megatron.bridge`, for `megatron` is not one's own."""
+    first, second, *_ = _CHANGED.findall(patch)[0].split("/")
+    return f"{first}.{second}" if first == "megatron" else first
+
+
 def shorten(text: str) -> str:
     """Return the end of what was printed, without the noise of start-up, and without this machine's paths."""
-    text = text.partition("\non_cpu: ")[0].replace(f"{sysconfig.get_path('purelib')}/", "")
-    text = _NOT_THE_SCRIPT.sub("", text)
+    text, _, failed = text.partition("\non_cpu: ")
+    if "Traceback" not in text:  # of another rank than the first
+        text += failed.partition("\nlogs:\n")[0]
+    text = _NOT_THE_SCRIPT.sub("", text.replace(f"{sysconfig.get_path('purelib')}/", ""))
     lines = [line for line in text.splitlines() if not _NOISE.match(line)]
     left_out = len(lines) - _MOST_LINES
     kept = lines[-_MOST_LINES:]

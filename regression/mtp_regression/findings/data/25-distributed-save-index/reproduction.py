@@ -20,6 +20,7 @@ provider = bridge.to_megatron_provider()
 provider.tensor_model_parallel_size = 2
 provider.finalize()
 model = provider.provide_distributed_model(wrap_with_ddp=False)
+os.makedirs(f"disk-of-rank{rank}")  # 0.5.0 makes the folder on rank 0 alone
 bridge.save_hf_pretrained(model, f"disk-of-rank{rank}", distributed_save=True)
 torch.distributed.barrier()
 if rank == "0":
