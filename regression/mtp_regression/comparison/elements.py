@@ -28,7 +28,10 @@ def compare_tensor(expected: RawTensor, actual: RawTensor) -> tuple[Verdict, str
     if expected.shape != actual.shape:
         return Verdict.WRONG, f"shape {list(actual.shape)} instead of {list(expected.shape)}"
     same_dtype = expected.dtype == actual.dtype
-    read_want, read_have = expected.reader(), actual.reader()  # once: bytes may be made when they are asked for
+    read_want, read_have = (
+        expected.reader(),
+        actual.reader(),
+    )  # once: bytes may be made when they are asked for
     if same_dtype and _equal(expected, actual, read_want, read_have):
         return Verdict.EXACT, ""
     want_dtype, have_dtype = DTYPES[expected.dtype], DTYPES[actual.dtype]
@@ -38,20 +41,20 @@ def compare_tensor(expected: RawTensor, actual: RawTensor) -> tuple[Verdict, str
         end = min(start + BLOCK, size)
         want_bytes = read_want(want_dtype.itemsize * start, want_dtype.itemsize * end)
         have_bytes = read_have(have_dtype.itemsize * start, have_dtype.itemsize * end)
-        if same_dtype and np.array_equal(want_bytes, have_bytes):
-            continue
-        with np.errstate(invalid="ignore"):
-            want_values, have_values = (
-                data.view(dtype).astype(np.float64)
-                for data, dtype in ((want_bytes, want_dtype), (have_bytes, have_dtype))
-            )
-        poisoned.add(np.isnan(have_values) & ~np.isnan(want_values), start)
+        want, have = want_bytes.view(want_dtype), have_bytes.view(have_dtype)
         if same_dtype:
-            unequal = want_bytes != have_bytes
-            differing.add(unequal.reshape(-1, want_dtype.itemsize).any(axis=1), start)
+            bits = np.dtype(f"u{want_dtype.itemsize}")
+            unequal = want_bytes.view(bits) != have_bytes.view(bits)
+            if not unequal.any():
+                continue
         else:
+            with np.errstate(invalid="ignore"):
+                want, have = want.astype(np.float64), have.astype(np.float64)
             # As float64's bits: 0 is not -0, nor one NaN another.
-            differing.add(want_values.view(np.uint64) != have_values.view(np.uint64), start)
+            unequal = want.view(np.uint64) != have.view(np.uint64)
+        differing.add(unequal, start)
+        with np.errstate(invalid="ignore"):
+            poisoned.add(np.isnan(have) & ~np.isnan(want), start)
     if poisoned.count:
         first = _index(poisoned.first, expected.shape)
         return Verdict.POISONED, f"{poisoned.count} of {size} elements are NaN, first {first}"

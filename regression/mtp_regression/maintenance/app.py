@@ -137,7 +137,9 @@ def bench(
     only: Annotated[
         list[str] | None, typer.Option(help="pairs, growth or memory; may be repeated.", show_default="all")
     ] = None,
-    drawn: Annotated[bool, typer.Option("--drawn", help="Measure nothing: the page of what is kept.")] = False,
+    drawn: Annotated[
+        bool, typer.Option("--drawn", help="Measure nothing: the page of what is kept.")
+    ] = False,
     scratch: Annotated[
         Path | None, typer.Option(help="Where 15 GB are free.", show_default="the system's", exists=True)
     ] = None,

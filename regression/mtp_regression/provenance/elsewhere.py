@@ -71,7 +71,7 @@ class Elsewhere:
         return self._alike.get((actual.dtype, actual.shape), [])
 
     def _list(self) -> None:
-        """List the tensors by dtype and shape, the first time: all, and those that are not parts of others."""
+        """List the tensors by dtype and shape, once: all, and those that are not parts of others."""
         if self._alike:
             return
         alike = defaultdict(list)

@@ -1,7 +1,7 @@
 """Temporary folders that do not outlive their process for long, however it ends.
 
-A process that is killed leaves its folders behind. Each has a file that the process holds locked for as long as
-it lives; the kernel unlocks it when it ends, and whoever makes the next folder removes those.
+A process that is killed leaves its folders behind. Each has a file that the process holds locked for as long
+as it lives; the kernel unlocks it when it ends, and whoever makes the next folder removes those.
 """
 
 from __future__ import annotations

@@ -25,8 +25,8 @@ with ThreadPoolExecutor(2) as threads:
 """
 """What whoever writes bytes with their sha256 cannot do without, in as many threads as the generator has.
 
-Sha256 of a file that is there already would be no match: it writes nothing, and to fill the pages of a new file
-takes the kernel as long as hashing does.
+Sha256 of a file that is there would be no match: it writes nothing, and to fill the pages of a new file takes
+the kernel as long as hashing does.
 """
 
 TORCH_EQUAL = """

@@ -41,9 +41,13 @@ def pairs(rows: Sequence[Mapping[str, Any]]) -> str:
             here, there = row["here"]["seconds"], row["there"]["seconds"]
             ends = there[0] / here[-1], there[-1] / here[0]
             axes.plot(ends, (place, place), color=_TEXT, marker="|")
-            axes.annotate(f"{row['ratio']:.2g}", (ends[1], place), (4, 0), textcoords="offset points", va="center")
+            axes.annotate(
+                f"{row['ratio']:.2g}", (ends[1], place), (4, 0), textcoords="offset points", va="center"
+            )
         axes.axvline(1, color=_TEXT, linestyle=":")
-        axes.set(xscale="log", xlabel="times as long as the kit takes: right of the dotted line the kit is faster")
+        axes.set(
+            xscale="log", xlabel="times as long as the kit takes: right of the dotted line the kit is faster"
+        )
         axes.set_yticks(places, names, fontsize=8)
         return _svg(whole, "Alternatives' seconds, divided by the kit's", _told(rows))
 
@@ -62,8 +66,13 @@ def growth(rows: Sequence[Mapping[str, Any]]) -> str:
             for number, row in enumerate(own):
                 color, marker = (_HERE, *_OTHERS)[number], _MARKERS[number % len(_MARKERS)]
                 slope = "" if row["slope"] is None else f", slope {row['slope']:.2f}"
-                panel.plot(*zip(*row["points"], strict=True), color=color, marker=marker, markersize=4,
-                           label=f"{row['what']}{slope}")
+                panel.plot(
+                    *zip(*row["points"], strict=True),
+                    color=color,
+                    marker=marker,
+                    markersize=4,
+                    label=f"{row['what']}{slope}",
+                )
             panel.set(xscale="log", yscale="log", xlabel=axis, ylabel="seconds")
             panel.legend(frameon=False, fontsize=7)
         for panel in list(panels):
@@ -78,7 +87,9 @@ def plain(text: str) -> str:
 
 
 def _told(rows: Sequence[Mapping[str, Any]]) -> str:
-    return "; ".join(plain(f"{row['what']}: {row['beside']} takes {row['ratio']:.2g} times as long") for row in rows)
+    return "; ".join(
+        plain(f"{row['what']}: {row['beside']} takes {row['ratio']:.2g} times as long") for row in rows
+    )
 
 
 def _svg(whole: Figure, title: str, description: str) -> str:

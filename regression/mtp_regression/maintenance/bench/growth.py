@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ AXES = (
     Axis(
         "tensors",
         ((8, 4), (64, 8), (256, 24), (1024, 60)),
-        lambda size, folder: _of_model(*size, None, folder),
+        lambda size, folder: _of_model(size[0], size[1], None, folder),
     ),
     Axis("tensors, all wrong", (8, 32, 128, 512), _of_wrong_model),
     Axis("findings", (100, 1000, 10_000, 100_000), lambda n, folder: (n, subjects.findings(n, folder))),
@@ -104,7 +105,7 @@ def _of_ranks(scratch: Path) -> dict[str, list[tuple[int, float]]]:
         run(subjects.nothing, world_size=ranks, time_limit=60, log_folder=scratch / "ranks")
 
     sizes = (1, 2, 4, 8, 16)
-    return {"start, join, leave": [(n, least(lambda n=n: start(n), time.perf_counter)) for n in sizes]}
+    return {"start, join, leave": [(n, least(partial(start, n), time.perf_counter)) for n in sizes]}
 
 
 def least(do: Callable[[], object], clock: Callable[[], float]) -> float:
@@ -134,4 +135,5 @@ def slope_of(points: Sequence[tuple[float, float]]) -> float | None:
         return None
     across, up = (sum(values) / len(logs) for values in zip(*logs, strict=True))
     rise = sum((x - across) * (y - up) for x, y in logs)
-    return round(rise / sum((x - across) ** 2 for x, _ in logs), 2)
+    run = sum((x - across) ** 2 for x, _ in logs)
+    return round(float(rise / run), 2)

@@ -35,8 +35,11 @@ rank has besides it what its bridge holds. The limit is {LIMIT / 1e9:g} GB.
 
 def page(found: Mapping[str, Any]) -> str:
     """Make the page; see `run.main` for what was found."""
-    parts = (("pairs", "Beside the alternatives", _PAIRS, _pairs), ("growth", "As the work grows", _GROWTH, _growth),
-             ("memory", "Memory", _MEMORY, _memory))
+    parts = (
+        ("pairs", "Beside the alternatives", _PAIRS, _pairs),
+        ("growth", "As the work grows", _GROWTH, _growth),
+        ("memory", "Memory", _MEMORY, _memory),
+    )
     lines = [_HEAD]
     for name, title, text, table in parts:
         if name in found:
@@ -54,7 +57,9 @@ def _pairs(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     yield from _table("what", "seconds", "beside", "seconds", "ratio", "limit")
     for row in rows:
         limit = "" if row["least"] is None else f"{row['least']:g}{_missed(row)}"
-        yield _row(row["what"], _cost(row["here"]), row["beside"], _cost(row["there"]), f"{row['ratio']:.2g}", limit)
+        yield _row(
+            row["what"], _cost(row["here"]), row["beside"], _cost(row["there"]), f"{row['ratio']:.2g}", limit
+        )
 
 
 def _cost(cost: Mapping[str, Any]) -> str:

@@ -112,7 +112,11 @@ def _real(scratch: Path) -> Iterator[Pair]:
     yield Pair(
         "`mtpkit generate`, the same with its manifest of sha256",
         generate,
-        (Other("the same bytes read, hashed and written by two threads", partial(beside, hashed), least=0.8),),
+        (
+            Other(
+                "the same bytes read, hashed and written by two threads", partial(beside, hashed), least=0.8
+            ),
+        ),
     )
     copy.unlink()
     shutil.rmtree(folder)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import statistics
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 
 
 @dataclass(frozen=True)
@@ -54,27 +55,44 @@ def _spread(values: Sequence[float]) -> tuple[float, ...]:
     return tuple(round(value, 4) for value in (min(values), statistics.median(values), max(values)))
 
 
-def run(command: Sequence[str], *, stdin: Path | None = None, stdout: Path | None = None) -> Usage:
+_RUN = """
+import json, os, sys, time
+source, sink, *command = sys.argv[1:]
+start = time.perf_counter()
+with open(source, "rb") as one, open(sink, "wb") as other:
+    files = [(os.POSIX_SPAWN_DUP2, one.fileno(), 0), (os.POSIX_SPAWN_DUP2, other.fileno(), 1)]
+    child = os.posix_spawnp(command[0], command, os.environ, file_actions=files)
+    _, status, usage = os.wait4(child, 0)
+seconds = time.perf_counter() - start
+cpu, memory = usage.ru_utime + usage.ru_stime, usage.ru_maxrss * 1024
+print(json.dumps([os.waitstatus_to_exitcode(status), seconds, cpu, memory]))
+"""
+"""Run by a small interpreter: a process's peak of memory is at least that of the process that started it."""
+
+
+def run(
+    command: Sequence[str], *, stdin: Path | None = None, stdout: Path | None = None, code: int = 0
+) -> Usage:
     """Run a command to its end.
 
     Args:
         command: The words of it.
         stdin: What it reads.
         stdout: Where its output goes; None: nowhere.
+        code: The exit code that it is to have.
 
     Raises:
-        RuntimeError: Its exit code is not 0.
+        RuntimeError: It has another exit code.
     """
     os.sync()  # what the run before has left for the disk is not this one's
-    start = perf_counter()
-    with open(stdin or os.devnull, "rb") as source, open(stdout or os.devnull, "wb") as sink:  # noqa: PTH123
-        files = [(os.POSIX_SPAWN_DUP2, source.fileno(), 0), (os.POSIX_SPAWN_DUP2, sink.fileno(), 1)]
-        child = os.posix_spawnp(command[0], command, os.environ, file_actions=files)
-        _, status, usage = os.wait4(child, 0)
-    if status:
-        raise RuntimeError(f"exit status {os.waitstatus_to_exitcode(status)}: {' '.join(command)}")
-    cpu = usage.ru_utime + usage.ru_stime
-    return Usage(perf_counter() - start, cpu, usage.ru_maxrss * 1024)
+    files = [str(stdin or os.devnull), str(stdout or os.devnull)]
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", _RUN, *files, *command], check=True, stdout=subprocess.PIPE
+    )
+    ended, seconds, cpu, memory = json.loads(done.stdout)
+    if ended != code:
+        raise RuntimeError(f"exit code {ended}: {' '.join(command)}")
+    return Usage(seconds, cpu, memory)
 
 
 def alternately(runs: Sequence[Callable[[], Usage]], times: int) -> list[Cost]:

@@ -117,7 +117,9 @@ def all_wrong(spec: CheckpointSpec, folder: Path) -> Iterator[Work]:
 def shuffled(tensors: Tensors) -> dict[str, RawTensor]:
     """Put every tensor's bytes into another order."""
     source = np.random.default_rng(0)
-    return {name: replace(tensor, content=source.permutation(tensor.data)) for name, tensor in tensors.items()}
+    return {
+        name: replace(tensor, content=source.permutation(tensor.data)) for name, tensor in tensors.items()
+    }
 
 
 @contextmanager

@@ -120,7 +120,7 @@ def main(runs: int, seed: int) -> int:
 
 @contextmanager
 def _own_temporary_files(folder: Path) -> Iterator[None]:
-    """Have this process and all that come of it keep temporary files in a folder of their own, and be marked."""
+    """Have this process, and all that come of it, keep temporary files in a folder, and be marked."""
     folder.mkdir()
     variables = {"TMPDIR": str(folder), MARK: str(folder)}
     with mock.patch.dict(os.environ, variables), mock.patch.object(tempfile, "tempdir", str(folder)):
