@@ -93,8 +93,8 @@ class Watch:
 def growth(sizes: Sequence[int]) -> float | None:
     """Return how much something grows a time, once it is warm.
 
-    It is the median of the last quarter less that of the second, by the times between them: what comes and goes
-    does not count. None of fewer than 16 sizes.
+    It is the median of the last quarter less that of the second, by the times between them: what comes and
+    goes does not count. None of fewer than 16 sizes.
     """
     quarter = len(sizes) // 4
     if len(sizes) < _FEWEST:
