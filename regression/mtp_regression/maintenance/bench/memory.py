@@ -19,6 +19,7 @@ from mtp_regression.maintenance.bench.process import Usage, mtpkit, python, run
 from mtp_regression.oracle.check import check
 from mtp_regression.oracle.claims import NativeOrigins
 from mtp_regression.oracle.parameters import native_parameters
+from mtp_regression.oracle.shards import Array
 from mtp_regression.provenance.origins import Origins
 from mtp_regression.ranks.parallel import Coordinates, Parallel
 
@@ -29,12 +30,12 @@ _WRONG = 8
 """One tensor in so many is wrong."""
 
 
-def virtual(layers: int = 8) -> CheckpointSpec:
-    """Make a checkpoint of 4.4 GB, on no disk: layers of 64 packed experts, 0.27 GB in the largest tensor."""
+def virtual(layers: int = 16) -> CheckpointSpec:
+    """Make a checkpoint of 4 GB, on no disk: layers of 32 packed experts, 0.13 GB in the largest tensor."""
     geometry = preset("qwen3.6-35b-a3b").published
     assert isinstance(geometry.text.mlp, Moe)
-    mlp = replace(geometry.text.mlp, num_experts=64)
-    text = replace(geometry.text, num_hidden_layers=layers, vocab_size=1 << 16, mlp=mlp)
+    mlp = replace(geometry.text.mlp, num_experts=32)
+    text = replace(geometry.text, num_hidden_layers=layers, vocab_size=1 << 15, mlp=mlp)
     return CheckpointSpec(
         preset("qwen3.6-35b-a3b"), scale=Scale.REAL, dimensions=replace(geometry, text=text, vision=None)
     )
@@ -42,11 +43,11 @@ def virtual(layers: int = 8) -> CheckpointSpec:
 
 def compare_export(*, spec: CheckpointSpec, wrong: bool) -> int:
     """Compare a checkpoint with an export of the same, or of one with wrong tensors; return what is wrong."""
-    source, exported = GeneratedTensors(spec), GeneratedTensors(spec)
+    source = GeneratedTensors(spec)
     config = json.loads(spec.plan(sparse=True).texts["config.json"])
     export = (
-        (name, _changed(tensor) if wrong and n % _WRONG == 0 else tensor)
-        for n, (name, tensor) in enumerate(exported.items())
+        (name, _made(spec, name, changed=wrong and number % _WRONG == 0))
+        for number, name in enumerate(source)
     )
     return len(compare(source, export, Origins(source, config=config).of))
 
@@ -57,18 +58,25 @@ def check_parameters(*, spec: CheckpointSpec, wrong: bool) -> int:
     place = GeneratedTensors(spec), config, Parallel(), Coordinates()
     recipes = native_parameters(*place)
     held = native_parameters(GeneratedTensors(spec), *place[1:])
-    parameters = ((name, RawTensor.from_array(recipe())) for name, recipe in held.items())
-    changed = (
-        (name, _changed(tensor) if wrong and n % (_WRONG * 8) == 0 else tensor)
-        for n, (name, tensor) in enumerate(parameters)
-    )
-    return len(check(recipes, changed, NativeOrigins(*place).of))
+
+    def parameters() -> Iterator[tuple[str, RawTensor]]:
+        for number, (name, recipe) in enumerate(held.items()):
+            yield name, _with_a_wrong_byte(recipe(), wrong=wrong and number % (8 * _WRONG) == 0)
+
+    return len(check(recipes, parameters(), NativeOrigins(*place).of))
 
 
-def _changed(tensor: RawTensor) -> RawTensor:
-    data = tensor.data.copy()
-    data[-1] ^= 1
-    return replace(tensor, content=data)
+def _made(spec: CheckpointSpec, name: str, *, changed: bool) -> RawTensor:
+    """Make a tensor of a checkpoint, and keep no other, as a bridge does that yields one at a time."""
+    tensor = GeneratedTensors(spec)[name]
+    return _with_a_wrong_byte(tensor.array(), wrong=changed)
+
+
+def _with_a_wrong_byte(array: Array, *, wrong: bool) -> RawTensor:
+    tensor = RawTensor.from_array(array.copy() if wrong else array)
+    if wrong:
+        tensor.data[-1] ^= 1
+    return tensor
 
 
 def measure(scratch: Path) -> Iterator[dict[str, Any]]:
