@@ -158,4 +158,4 @@ def test_slope_is_the_exponent_of_growth() -> None:
     assert slope_of([(10, 0.2), (100, 2), (1000, 20)]) == 1
     assert slope_of([(10, 0.2), (100, 20)]) == 2
     assert slope_of([(1, 0.001), (10, 0.2), (100, 2)]) == 1, "what is too short is left out"
-    assert slope_of([(10, 0.01), (100, 0.1)]) is None
+    assert slope_of([(10, 0.001), (100, 0.01)]) is None

@@ -133,6 +133,7 @@ def te_parity_dump(
 
 @app.command()
 def bench(
+    context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="Where page and figures go.", exists=True)] = Path("docs"),
     only: Annotated[
         list[str] | None, typer.Option(help="pairs, growth or memory; may be repeated.", show_default="all")
@@ -147,6 +148,8 @@ def bench(
     """Measure what the kit costs, and make docs/benchmarks.md; 1 if a ratio, slope or bound is missed."""
     from mtp_regression.maintenance.bench.run import PARTS, main
 
+    if drawn:
+        refuse(context, ["only", "scratch"], "with --drawn, which measures nothing")
     for name in only or ():
         if name not in PARTS:
             raise typer.BadParameter(f"{name!r} is none of {', '.join(PARTS)}", param_hint="--only")

@@ -18,7 +18,7 @@ STEEPEST = 1.25
 """What a slope may be: 1 is linear; sorting, and caches that no longer hold it all, take a little more."""
 _SHORT = 0.5
 """Seconds; what takes less is done again, and the least counts."""
-_CONSTANT = 0.05
+_CONSTANT = 0.01
 """Seconds; what takes less is mostly what does not grow, and is left out of a slope."""
 
 

@@ -31,7 +31,7 @@ _WRONG = 8
 
 
 def virtual(layers: int = 16) -> CheckpointSpec:
-    """Make a checkpoint of 4 GB, on no disk: layers of 32 packed experts, 0.13 GB in the largest tensor."""
+    """Make a checkpoint of 4.9 GB, on no disk: layers of 32 packed experts, 0.13 GB in the largest tensor."""
     geometry = preset("qwen3.6-35b-a3b").published
     assert isinstance(geometry.text.mlp, Moe)
     mlp = replace(geometry.text.mlp, num_experts=32)

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from mtp_regression.maintenance.bench import figure, growth, memory, pairs
+from mtp_regression.maintenance.bench import growth, memory, pairs
 from mtp_regression.maintenance.bench.machine import machine
 from mtp_regression.maintenance.bench.page import page
 
@@ -35,6 +35,8 @@ def main(folder: Path, parts: Sequence[str], scratch: Path | None) -> int:
     Returns:
         1 if a limit is missed, else 0.
     """
+    from mtp_regression.maintenance.bench import figure  # matplotlib is in this job's environment alone
+
     kept = folder / DATA
     found: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
     os.environ["HF_HUB_OFFLINE"] = "1"
