@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from mtp_checkpoint.layouts.keys import parse
 from mtp_fixtures import CheckpointSpec
 from mtp_fixtures.model.mlp import Moe
 from mtp_regression.comparison.tensors import RawTensor
@@ -79,8 +80,8 @@ def test_findings_of_which_no_two_are_alike_are_folded() -> None:
 
 def test_findings_are_held_against_what_is_declared_of_source_tensors() -> None:
     def compared(count: int) -> int:
-        tensor = RawTensor.from_array(np.float32([0.1]))  # BF16 cannot hold it
-        source = {Name(f"w{n}"): tensor for n in range(count)}
+        tensor = RawTensor.from_array(np.full(1, 0.1, np.float32))  # BF16 cannot hold it
+        source: dict[str, RawTensor] = {Name(f"w{n}"): tensor for n in range(count)}
         found = [Finding(Name(f"w{n}"), Verdict.WRONG) for n in range(count)]
         entry = DeclaredException(checks="*", tensor="w*", when="exceeds-bf16", reason="rounded")
         Name.times = 0
@@ -113,7 +114,7 @@ def test_wrong_parameters_that_nothing_explains(monkeypatch: pytest.MonkeyPatch)
 
         return count
 
-    monkeypatch.setattr(claims, "parse", counted("parse", claims.parse))
+    monkeypatch.setattr(claims, "parse", counted("parse", parse))
     begin = claims.NativeOrigins._begin
     monkeypatch.setattr(claims.NativeOrigins, "_begin", counted("begin", begin))
 

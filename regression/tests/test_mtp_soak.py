@@ -121,9 +121,9 @@ def test_growth_of_memory_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run.Drawn, "of", lambda _seed, _number: DRAWN)
     monkeypatch.setattr(run, "run_case", lambda *_: None)
     monkeypatch.setattr(run, "came_of", lambda _: {Stage.NATIVE: ENDED, Stage.STREAM: RAISED})
-    monkeypatch.setattr(run.Watch, "left", lambda _: [])
+    monkeypatch.setattr(left.Watch, "left", lambda _: [])
     grown = {"command": float(left.STEEPEST)}
-    monkeypatch.setattr(run.Watch, "growth", lambda _: grown)
+    monkeypatch.setattr(left.Watch, "growth", lambda _: grown)
     assert run.main(2, 7) == 0
     grown["command"] += 1
     assert run.main(2, 7) == 1
