@@ -57,6 +57,17 @@ def _kind(link: Path) -> str:
         return "closed"
 
 
+def _of_another(thing: str) -> bool:
+    """Whether shared memory is that of a process without the mark: all users' is in one folder."""
+    what, _, name = thing.rpartition(" ")
+    for process in psutil.process_iter() if what == "shared memory" else ():
+        with suppress(psutil.Error, OSError):
+            marked = process.environ().get(MARK) == os.environ[MARK]
+            if not marked and f"/dev/shm/{name}" in Path(f"/proc/{process.pid}/maps").read_text():  # noqa: S108
+                return True
+    return False
+
+
 def processes() -> dict[str, int]:
     """Return the processes that live on from one round trip to the next: names and numbers."""
     server = cast("Any", forkserver)._forkserver._forkserver_pid
@@ -81,6 +92,7 @@ class Watch:
         patience = time.monotonic() + _PATIENCE
         while (more := State.now().things - self._first.things) and time.monotonic() < patience:
             time.sleep(0.1)
+        more = Counter({thing: times for thing, times in more.items() if not _of_another(thing)})
         for name, pid in processes().items():
             self.memory.setdefault(name, []).append(psutil.Process(pid).memory_full_info().uss)
         yield from (f"left behind: {thing}{f', {times} more' * (times > 1)}" for thing, times in more.items())
