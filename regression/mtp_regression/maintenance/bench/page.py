@@ -27,9 +27,11 @@ those sizes that take less than 0.01 s: 1 is linear, 2 quadratic. The limit is {
 ![Seconds as the work grows](benchmarks/growth.svg)
 """
 _MEMORY = f"""\
-Most resident memory of a process that does nothing else, with interpreter and libraries. Of folders it does not
-depend on the tensors. Of a stream it is some 0.1 GB and four of the largest tensor: the one that is compared,
-the right one, and the two that the generator keeps. What a rank's bridge holds comes on top. The limit is {LIMIT / 1e9:g} GB.
+Most resident memory of a process that does nothing else, with interpreter and libraries. Of folders it does
+not depend on the tensors. Of a stream it is some 0.1 GB and at most six of the largest tensor: what is
+compared, the right one, the two that the generator keeps, and, of what is wrong, those that it may be. What a
+rank's bridge holds comes on top.
+The limit is {LIMIT / 1e9:g} GB.
 """
 
 

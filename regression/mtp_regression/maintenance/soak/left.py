@@ -63,7 +63,8 @@ def _of_another(thing: str) -> bool:
     for process in psutil.process_iter() if what == "shared memory" else ():
         with suppress(psutil.Error, OSError):
             marked = process.environ().get(MARK) == os.environ[MARK]
-            if not marked and f"/dev/shm/{name}" in Path(f"/proc/{process.pid}/maps").read_text():  # noqa: S108
+            maps = Path(f"/proc/{process.pid}/maps").read_text(encoding="utf-8")
+            if not marked and f"/dev/shm/{name}" in maps:  # noqa: S108
                 return True
     return False
 
