@@ -30,8 +30,7 @@ _MEMORY = f"""\
 Most resident memory of a process that does nothing else, with interpreter and libraries. Of folders it does
 not depend on the tensors. Of a stream it is some 0.1 GB and at most six of the largest tensor: what is
 compared, the right one, the two that the generator keeps, and, of what is wrong, those that it may be. What a
-rank's bridge holds comes on top.
-The limit is {LIMIT / 1e9:g} GB.
+rank's bridge holds comes on top. The limit is {LIMIT / 1e9:g} GB.
 """
 
 

@@ -62,9 +62,9 @@ def _of_another(thing: str) -> bool:
     what, _, name = thing.rpartition(" ")
     for process in psutil.process_iter() if what == "shared memory" else ():
         with suppress(psutil.Error, OSError):
-            marked = process.environ().get(MARK) == os.environ[MARK]
+            ours = process.pid == os.getpid() or process.environ().get(MARK) == os.environ[MARK]
             maps = Path(f"/proc/{process.pid}/maps").read_text(encoding="utf-8")
-            if not marked and f"/dev/shm/{name}" in maps:  # noqa: S108
+            if not ours and f"/dev/shm/{name}" in maps:  # noqa: S108
                 return True
     return False
 
