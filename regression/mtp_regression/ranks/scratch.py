@@ -27,13 +27,13 @@ def scratch(prefix: str) -> Iterator[Path]:
         prefix: Beginning of its name, one of `_PREFIXES`.
     """
     remove_abandoned()
-    with tempfile.TemporaryDirectory(prefix=prefix) as name:
-        folder = Path(name)
-        lock = own(folder)
-        try:
-            yield folder
-        finally:
-            os.close(lock)
+    made = tempfile.TemporaryDirectory(prefix=prefix)
+    lock = own(Path(made.name))
+    try:
+        with made as name:
+            yield Path(name)
+    finally:
+        os.close(lock)  # when it is gone: nobody else is to remove it meanwhile
 
 
 def own(folder: Path) -> int:
