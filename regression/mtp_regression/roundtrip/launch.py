@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
 import shutil
-import tempfile
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +14,7 @@ from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.fork_server import call
 from mtp_regression.ranks.ledger import waited
 from mtp_regression.ranks.rank import RankError
+from mtp_regression.ranks.scratch import scratch
 from mtp_regression.ranks.threads import run_threads
 from mtp_regression.reporting.record import Crash
 from mtp_regression.roundtrip.evidence import Evidence
@@ -57,8 +54,7 @@ def run_case(
     pending = list(stages)
     runs = 0
     while pending:
-        with tempfile.TemporaryDirectory(prefix="mtp-roundtrip-") as name:
-            folder = Path(name)
+        with scratch("mtp-roundtrip-") as folder:
             failure: RankError | None = None
             try:
                 launch(case, pending, folder, log_folder / f"again{runs}" if runs else log_folder)
@@ -147,8 +143,7 @@ class StartedRanks:
             AdapterError: There is no such class, or it lacks a role.
             PreloadError: The bridge cannot be imported.
         """
-        with _torch_meanwhile():
-            seconds = 0.0 if self.device.on_gpu else ranks.warm(_modules(adapter))
+        seconds = 0.0 if self.device.on_gpu else ranks.warm(_modules(adapter))
         examined: Examined = call(examine, adapter, device=self.device)
         if examined.problem:
             raise AdapterError(examined.problem)
@@ -174,26 +169,6 @@ class StartedRanks:
             preload=_modules(case.adapter),
             device=self.device,
         )
-
-
-@contextmanager
-def _torch_meanwhile() -> Iterator[None]:
-    """Import torch here, which `ranks.run` needs, while the server imports the bridge: they take a core each.
-
-    It begins after a second: a server that is there, or a bridge without torch, takes less.
-    """
-    ended = threading.Event()
-
-    def wait_and_import() -> None:
-        if not ended.wait(1.0):
-            with suppress(ImportError):  # `ranks.run` says so
-                importlib.import_module("torch.multiprocessing")
-
-    threading.Thread(target=wait_and_import, daemon=True).start()
-    try:
-        yield
-    finally:
-        ended.set()
 
 
 def _modules(adapter: str) -> list[str]:
