@@ -56,6 +56,7 @@ def compare(
             named[name] = result
         else:
             extra[name] = _compare_experts(name, tensor, holders, origin, exported=named)
+        del tensor  # before the next one is made
     lost = {name: [part for part, _ in _split(name, source[name])] for name in source.keys() - named.keys()}
     lost_experts = {part for parts in lost.values() for part in parts}
     elsewhere = {part: results for experts in extra.values() for part, results in experts.items()}

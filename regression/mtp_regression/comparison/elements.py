@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtp_regression.comparison.stored import Stored
-from mtp_regression.comparison.tensors import DTYPES, RawTensor
+from mtp_regression.comparison.tensors import DTYPES, RawTensor, Reader
 from mtp_regression.comparison.verdicts import Verdict
 
 BLOCK = 1 << 20
@@ -26,35 +28,46 @@ def compare_tensor(expected: RawTensor, actual: RawTensor) -> tuple[Verdict, str
     if expected.shape != actual.shape:
         return Verdict.WRONG, f"shape {list(actual.shape)} instead of {list(expected.shape)}"
     same_dtype = expected.dtype == actual.dtype
-    if same_dtype and _equal_as_stored(expected, actual):
+    read_want, read_have = (
+        expected.reader(),
+        actual.reader(),
+    )  # once: bytes may be made when they are asked for
+    if same_dtype and _equal(expected, actual, read_want, read_have):
         return Verdict.EXACT, ""
-    want_bytes, have_bytes = expected.data, actual.data  # once: they may be made whenever they are asked for
-    if same_dtype and _equal(want_bytes, have_bytes):
-        return Verdict.EXACT, ""
-    want, have = want_bytes.view(DTYPES[expected.dtype]), have_bytes.view(DTYPES[actual.dtype])
+    want_dtype, have_dtype = DTYPES[expected.dtype], DTYPES[actual.dtype]
+    size = math.prod(expected.shape)
     poisoned, differing = _Tally(), _Tally()
-    for start in range(0, want.size, BLOCK):
-        block = slice(start, start + BLOCK)
-        with np.errstate(invalid="ignore"):
-            want_values, have_values = want[block].astype(np.float64), have[block].astype(np.float64)
-        want_nan, have_nan = np.isnan(want_values), np.isnan(have_values)
-        poisoned.add(have_nan & ~want_nan, start)
+    for start in range(0, size, BLOCK):
+        end = min(start + BLOCK, size)
+        want_bytes = read_want(want_dtype.itemsize * start, want_dtype.itemsize * end)
+        have_bytes = read_have(have_dtype.itemsize * start, have_dtype.itemsize * end)
+        want, have = want_bytes.view(want_dtype), have_bytes.view(have_dtype)
         if same_dtype:
-            bits = want.itemsize * start, want.itemsize * (start + BLOCK)
-            unequal = want_bytes[slice(*bits)] != have_bytes[slice(*bits)]
-            differing.add(unequal.reshape(-1, want.itemsize).any(axis=1), start)
+            bits = np.dtype(f"u{want_dtype.itemsize}")
+            unequal = want_bytes.view(bits) != have_bytes.view(bits)
+            if not unequal.any():
+                continue
         else:
+            with np.errstate(invalid="ignore"):
+                want, have = want.astype(np.float64), have.astype(np.float64)
             # As float64's bits: 0 is not -0, nor one NaN another.
-            differing.add(want_values.view(np.uint64) != have_values.view(np.uint64), start)
+            unequal = want.view(np.uint64) != have.view(np.uint64)
+        differing.add(unequal, start)
+        with np.errstate(invalid="ignore"):
+            poisoned.add(np.isnan(have) & ~np.isnan(want), start)
     if poisoned.count:
         first = _index(poisoned.first, expected.shape)
-        return Verdict.POISONED, f"{poisoned.count} of {want.size} elements are NaN, first {first}"
+        return Verdict.POISONED, f"{poisoned.count} of {size} elements are NaN, first {first}"
     if not differing.count:
         return Verdict.DTYPE, f"{actual.dtype} instead of {expected.dtype}, equal values"
     at = differing.first
+    want, have = (
+        read(dtype.itemsize * at, dtype.itemsize * (at + 1)).view(dtype)
+        for read, dtype in ((read_want, want_dtype), (read_have, have_dtype))
+    )
     detail = (
-        f"{differing.count} of {want.size} elements differ, first {_index(at, expected.shape)}: "
-        f"{_bits(have, at)} ({have[at]}) instead of {_bits(want, at)} ({want[at]})"
+        f"{differing.count} of {size} elements differ, first {_index(at, expected.shape)}: "
+        f"{_bits(have)} ({have[0]}) instead of {_bits(want)} ({want[0]})"
     )
     return Verdict.WRONG, detail
 
@@ -74,23 +87,22 @@ class _Tally:
         self.count += count
 
 
-def _equal_as_stored(left: RawTensor, right: RawTensor) -> bool:
-    """Whether both are in files, with the same bytes."""
-    both = left.content, right.content
-    return isinstance(both[0], Stored) and isinstance(both[1], Stored) and both[0].equals(both[1])
-
-
-def _equal(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> bool:
-    return left.size == right.size and all(
-        np.array_equal(left[start : start + BLOCK], right[start : start + BLOCK])
-        for start in range(0, left.size, BLOCK)
-    )
+def _equal(left: RawTensor, right: RawTensor, read_left: Reader, read_right: Reader) -> bool:
+    if isinstance(left.content, Stored) and isinstance(right.content, Stored):
+        return left.content.equals(right.content)
+    for start in itertools.count(0, BLOCK):
+        one, other = read_left(start, start + BLOCK), read_right(start, start + BLOCK)
+        if not np.array_equal(one, other):
+            return False
+        if not one.size:
+            break
+    return True
 
 
 def _index(flat: int, shape: tuple[int, ...]) -> str:
     return str([int(axis) for axis in np.unravel_index(flat, shape)] if shape else [])
 
 
-def _bits(elements: NDArray[Any], at: int) -> str:
-    item = elements[at : at + 1].tobytes()
+def _bits(element: NDArray[Any]) -> str:
+    item = element.tobytes()
     return f"0x{int.from_bytes(item, 'little'):0{2 * len(item)}x}"

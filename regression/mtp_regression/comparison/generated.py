@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ class GeneratedTensors(Mapping[str, RawTensor]):
         """
         self._spec = spec
         self._stored = {tensor.name: tensor for tensor in spec.tensors}
-        self._bytes = lru_cache(maxsize=KEPT)(self._make)
+        self._kept: dict[str, NDArray[np.uint8]] = {}
 
     def __getitem__(self, name: str) -> RawTensor:
         tensor = self._stored[name]
@@ -61,6 +61,13 @@ class GeneratedTensors(Mapping[str, RawTensor]):
 
     def __len__(self) -> int:
         return len(self._stored)
+
+    def _bytes(self, name: str) -> NDArray[np.uint8]:
+        data = self._kept.pop(name, None)
+        while len(self._kept) >= KEPT:  # before another is made: they may be a gigabyte each
+            del self._kept[next(iter(self._kept))]
+        self._kept[name] = data = self._make(name) if data is None else data
+        return data
 
     def _make(self, name: str) -> NDArray[np.uint8]:
         tensor = self._stored[name]

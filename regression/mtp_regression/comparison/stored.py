@@ -35,6 +35,15 @@ class Stored:
             return np.empty(0, np.uint8)
         return np.asarray(np.memmap(self.path, np.uint8, mode="r", offset=self.offset, shape=(self.size,)))
 
+    def read(self, start: int, end: int) -> NDArray[np.uint8]:
+        """Read the bytes from one offset to another, or to their end.
+
+        Raises:
+            OSError: The file cannot be read.
+        """
+        count = max(0, min(end, self.size) - start)
+        return np.fromfile(self.path, np.uint8, count, offset=self.offset + start)
+
     def equals(self, other: Stored) -> bool:
         """Whether another has the same bytes. They are read, for each page of a map costs more than a read.
 

@@ -44,6 +44,10 @@ _TORCH_NAMES = {
 }
 
 
+Reader = Callable[[int, int], NDArray[np.uint8]]
+"""Gives a tensor's bytes from one offset to another, or to their end."""
+
+
 @dataclass(frozen=True, eq=False)
 class RawTensor:
     """A tensor as a safetensors file stores it.
@@ -74,18 +78,35 @@ class RawTensor:
         names = {dtype: name for name, dtype in DTYPES.items()}
         return cls(names[array.dtype], array.shape, np.ascontiguousarray(array).reshape(-1).view(np.uint8))
 
+    def reader(self) -> Reader:
+        """Return what gives the bytes piece by piece.
+
+        Those of a file are read, and not mapped into memory, where they would stay. Others are made once.
+        """
+        if isinstance(self.content, Stored):
+            return self.content.read
+        data = self.data
+        return lambda start, end: data[start:end]
+
     @classmethod
-    def of(cls, tensor: Any) -> RawTensor:
-        """Copy a numpy array or a `torch.Tensor`.
+    def of(cls, tensor: Any, *, copy: bool = True) -> RawTensor:
+        """Take the bytes of a numpy array or a `torch.Tensor`.
+
+        Args:
+            tensor: The tensor.
+            copy: Whether to copy them. If not, they are the tensor's own if it is contiguous and on the CPU,
+                and are good for as long as nobody writes into it.
 
         Raises:
             KeyError, ValueError: The dtype is not one that a checkpoint can have.
         """
-        return cls.from_array(tensor.copy()) if isinstance(tensor, np.ndarray) else cls.from_torch(tensor)
+        if isinstance(tensor, np.ndarray):
+            return cls.from_array(tensor.copy() if copy else tensor)
+        return cls.from_torch(tensor, copy=copy)
 
     @classmethod
-    def from_torch(cls, tensor: Any) -> RawTensor:
-        """Copy a `torch.Tensor`, on any device, with any strides.
+    def from_torch(cls, tensor: Any, *, copy: bool = True) -> RawTensor:
+        """Take the bytes of a `torch.Tensor`, on any device, with any strides; see `of`.
 
         Raises:
             ValueError: The dtype is not one that a checkpoint can have.
@@ -96,7 +117,8 @@ class RawTensor:
         if name is None:
             raise ValueError(f"{tensor.dtype} is no dtype of a checkpoint")
         flat = tensor.detach().cpu().contiguous().flatten()
-        return cls(name, tuple(tensor.shape), flat.view(torch.uint8).numpy().copy())
+        data = flat.view(torch.uint8).numpy()
+        return cls(name, tuple(tensor.shape), data.copy() if copy else data)
 
     def to_torch(self) -> Any:
         """Return the bytes, without a copy if they can be written to, as a `torch.Tensor` on the CPU."""

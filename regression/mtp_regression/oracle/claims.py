@@ -27,6 +27,8 @@ _EXPERT = re.compile(r"(\.experts\.linear_fc[12]\.weight)(\d+)$")
 _LAYER = re.compile(r"^(?P<chunk>\d+)/decoder\.layers\.(?P<layer>\d+)\.")
 _OF_LAYER = re.compile(r".*?(layers|blocks)\.\d+\.|.*?/")
 _CENTRED = "self_attention.out_norm.weight"
+_Begin = tuple[tuple[int, ...], bytes]
+"""A parameter's shape and first bytes."""
 
 
 class NativeOrigins:
@@ -46,7 +48,8 @@ class NativeOrigins:
         self._tensors, self._config, self._parallel, self._rank = tensors, config, parallel, rank
         self._divisor, self._options = vocab_divisor, options
         self._origins = Origins({}, config=config)
-        self._begins: dict[str, tuple[tuple[int, ...], bytes]] = {}
+        self._begins: dict[str, _Begin] = {}
+        self._by_begin: dict[str, Mapping[_Begin, list[str]]] = {}
 
     def of(self, name: str, expected: RawTensor, actual: RawTensor) -> str:
         """Say what a parameter holds; see `Origins.of`.
@@ -114,26 +117,36 @@ class NativeOrigins:
 
     def _claims(self, name: str, own: str, actual: RawTensor) -> Iterator[Claim]:
         """Yield what else it may be, by shape and first bytes: other experts, layers, parameters, scales."""
-        begin = actual.data[:_BEGIN].tobytes()
-        for other in self._others(own):
-            if self._begin(other) == (actual.shape, begin):
-                yield self._sentence(name, own, other), partial(_made, self._shards[other])
-        if any(parse(key).scale for key in self._tensors):
-            for sentence, change in (("scales not applied", _ones), ("scales applied twice", _squares)):
-                changed = self._recipes(
-                    source=_Scaled(self._tensors, change), tp=self._rank.tp, etp=self._rank.etp
-                )
-                if own in changed:  # a tied output layer is no parameter of its own on one stage
-                    yield sentence, partial(_made, changed[own])
+        for other in self._others(own, actual):
+            yield self._sentence(name, own, other), partial(_made, self._shards[other])
+        for sentence, changed in self._with_other_scales.items():
+            if own in changed:  # a tied output layer is no parameter of its own on one stage
+                yield sentence, partial(_made, changed[own])
 
-    def _others(self, own: str) -> Iterator[str]:
-        """Name the other parameters that are like one: its layer's, and the same of other layers.
+    @cached_property
+    def _with_other_scales(self) -> dict[str, dict[str, Recipe]]:
+        """Recipes from other scales of FP8 weights, by the sentence on them; none without such weights."""
+        if not any(parse(key).scale for key in self._tensors):
+            return {}
+        shard = {"tp": self._rank.tp, "etp": self._rank.etp}
+        return {
+            sentence: self._recipes(source=_Scaled(self._tensors, change), **shard)
+            for sentence, change in (("scales not applied", _ones), ("scales applied twice", _squares))
+        }
+
+    def _others(self, own: str, actual: RawTensor) -> Iterator[str]:
+        """Name other parameters that begin as one does: its layer's, and the same of other layers.
 
         Of experts these are the others of the layer, and the same of other layers.
         """
-        its_layer, its_kind = _groups(own)
-        for group in (its_layer, its_kind):
-            yield from (other for other in self._grouped[group] if other != own)
+        begin = actual.shape, actual.data[:_BEGIN].tobytes()
+        for group in _groups(own):
+            if group not in self._by_begin:  # once for all that are wrong: each would look at all others
+                alike = defaultdict(list)
+                for other in self._grouped[group]:
+                    alike[self._begin(other)].append(other)
+                self._by_begin[group] = alike
+            yield from (other for other in self._by_begin[group].get(begin, ()) if other != own)
 
     @cached_property
     def _grouped(self) -> Mapping[str, list[str]]:
@@ -143,7 +156,7 @@ class NativeOrigins:
                 grouped[group].append(name)
         return grouped
 
-    def _begin(self, name: str) -> tuple[tuple[int, ...], bytes]:
+    def _begin(self, name: str) -> _Begin:
         if name not in self._begins:
             try:
                 value = _made(self._shards[name])

@@ -34,6 +34,7 @@ class Elsewhere:
         """
         self._tensors = tensors
         self._alike: dict[tuple[str, tuple[int, ...]], list[str]] = {}
+        self._whole: dict[tuple[str, tuple[int, ...]], list[str]] = {}
         self._parts: dict[str, tuple[str, int, int]] = {}
         self._begins: dict[str, bytes] = {}
         self._by_begin: dict[tuple[str, tuple[int, ...]], dict[bytes, list[str]]] = {}
@@ -53,10 +54,12 @@ class Elsewhere:
 
     def with_rows(self, name: str, actual: RawTensor, rows: Bits, at: Numbers) -> str:
         """Return the name of another tensor of this shape and dtype with these rows, at the same places."""
-        like = [other for other in self._like(actual) if other != name and other not in self._parts]
+        self._list()
+        like = self._whole.get((actual.dtype, actual.shape), ())
         if len(like) > _SORTED_AT_MOST:
             return ""
-        for other in nsmallest(_NEAREST, like, key=partial(_distance, name.split("."))):
+        others = (other for other in like if other != name)
+        for other in nsmallest(_NEAREST, others, key=partial(_distance, name.split("."))):
             bits = self._tensors[other].data.view(rows.dtype).reshape(-1, rows.shape[1])
             if np.array_equal(bits[at[0]], rows[0]) and equal(rows, bits[at]):
                 return other
@@ -64,14 +67,18 @@ class Elsewhere:
 
     def _like(self, actual: RawTensor) -> list[str]:
         """Name the tensors of a shape and dtype."""
-        if not self._alike:
-            self._list()
+        self._list()
         return self._alike.get((actual.dtype, actual.shape), [])
 
     def _list(self) -> None:
+        """List the tensors by dtype and shape, once: all, and those that are not parts of others."""
+        if self._alike:
+            return
         alike = defaultdict(list)
+        whole = defaultdict(list)
         for name, tensor in self._tensors.items():
             alike[tensor.dtype, tensor.shape].append(name)
+            whole[tensor.dtype, tensor.shape].append(name)
             start = 0
             for part, shape in split_packed(name, tensor.shape) or ():
                 end = start + math.prod(shape)
@@ -79,7 +86,7 @@ class Elsewhere:
                     alike[tensor.dtype, shape].append(part)
                     self._parts[part] = name, start, end
                 start = end
-        self._alike = dict(alike)
+        self._alike, self._whole = dict(alike), dict(whole)
 
     def _begin(self, name: str) -> bytes:
         if name not in self._begins:

@@ -187,8 +187,8 @@ def _plus(want: Bits, number: int, dtype: str) -> Bits:
 
 def _products(want: Bits, have: Bits, dtype: str) -> Iterator[_Change]:
     """Yield products with the numbers that some elements suggest: small fractions, and roots of them."""
-    wanted, held = (decoded(bits, dtype).astype(np.float64) for bits in (want, have))
     with np.errstate(all="ignore"):
+        wanted, held = (decoded(bits, dtype).astype(np.float64) for bits in (want, have))
         usable = np.isfinite(wanted) & np.isfinite(held) & (wanted != 0) & (held != 0) & (wanted != held)
     at = np.flatnonzero(usable)
     for place in at[np.argsort(-np.abs(wanted[at]))][:4]:

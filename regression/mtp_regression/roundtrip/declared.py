@@ -171,7 +171,7 @@ def sort_findings(
     covered: set[int] = set()
     stale: list[tuple[str, str]] = []
     for entry in declared:
-        named = entry.tensors(source)
+        named = dict.fromkeys(entry.tensors(source))
         hit = [
             n
             for n, found in enumerate(findings)
@@ -188,9 +188,9 @@ def sort_findings(
     )
 
 
-def _not_met(entry: DeclaredException, named: Sequence[str], met: set[str]) -> Iterator[tuple[str, str]]:
+def _not_met(entry: DeclaredException, named: Mapping[str, None], met: set[str]) -> Iterator[tuple[str, str]]:
     """Yield what a strict entry says and did not happen."""
-    if named and (entry.when or met <= {*named}):
+    if named and (entry.when or met <= named.keys()):
         yield from ((name, entry.reason) for name in named if name not in met)
     elif not met and not entry.when:
         yield entry.tensor or "any tensor", entry.reason

@@ -5,6 +5,7 @@ Each is compared with the checkpoint that the model should hold, and must leave 
 
 from __future__ import annotations
 
+import hashlib
 from collections import deque
 from collections.abc import Iterator
 from itertools import islice
@@ -21,7 +22,7 @@ from mtp_regression.stages.loaded import Loaded, digest
 
 _HALF_WAY_AT_MOST = 64
 """Tensors that are taken of an export that is then left."""
-_WATCHED_BYTES = 1 << 30
+_WATCHED_BYTES = 1 << 28
 """Yielded tensors that are held, to be looked at once more."""
 
 
@@ -70,7 +71,7 @@ def streamed(loaded: Loaded, expected: Tensors, origins: Origins | None = None) 
     """
     if not loaded.bridge.has("stream"):
         return Outcome()
-    export = ((name, RawTensor.of(tensor)) for name, tensor in loaded.bridge.stream())
+    export = ((name, RawTensor.of(tensor, copy=False)) for name, tensor in loaded.bridge.stream())
     return Outcome(len(expected), compare(expected, export, _asked(loaded, expected, origins)))
 
 
@@ -117,7 +118,7 @@ class _Watched:
 
     def __iter__(self) -> Iterator[tuple[str, RawTensor]]:
         for name, tensor in self._tensors:
-            raw = RawTensor.of(tensor)
+            raw = RawTensor.of(tensor, copy=False)
             self.names.append(name)
             self._held.append((name, tensor, digest(raw)))
             self._bytes += raw.data.size
@@ -133,7 +134,7 @@ class _Watched:
 
     def _look_again(self) -> None:
         name, tensor, before = self._held.popleft()
-        raw = RawTensor.of(tensor)
+        raw = RawTensor.of(tensor, copy=False)
         self._bytes -= raw.data.size
         if digest(raw) != before:
             self._overwritten.append(Finding(name, Verdict.WRONG, "changed after it was yielded"))
@@ -141,7 +142,10 @@ class _Watched:
 
 def _other_order(loaded: Loaded, names: list[str]) -> list[Finding]:
     """Say where this rank's names differ from the first rank's."""
-    first, *_ = gathered = loaded.gather(names)
+    said = hashlib.sha256(repr(names).encode()).digest()
+    if len(set(loaded.gather(said))) == 1:
+        return []
+    first, *_ = gathered = loaded.gather(names)  # of many ranks too many to be told when all is well
     mine = gathered[loaded.world.rank]
     for number, (own, theirs) in enumerate(zip(mine, first, strict=False)):
         if own != theirs:

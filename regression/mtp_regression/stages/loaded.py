@@ -111,7 +111,9 @@ class Loaded:
         after = self._digests()
         changed = {name for name in before.keys() | after.keys() if before.get(name) != after.get(name)}
         said = {
-            name: said_of_one(RawTensor.of(one)) for name, one in self.bridge.parameters() if name in changed
+            name: said_of_one(RawTensor.of(one, copy=False))
+            for name, one in self.bridge.parameters()
+            if name in changed
         }
         for name in changed:
             found = parameter_finding(name, Verdict.WRONG, f"{what} has changed this parameter")
@@ -120,7 +122,7 @@ class Loaded:
             self.changed()
 
     def _digests(self) -> dict[str, bytes]:
-        named = ((name, RawTensor.of(tensor)) for name, tensor in self.bridge.parameters())
+        named = ((name, RawTensor.of(tensor, copy=False)) for name, tensor in self.bridge.parameters())
         return {name: digest(tensor) for name, tensor in named}
 
     def on_this_rank(self, finding: Finding) -> Finding:

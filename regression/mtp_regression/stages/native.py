@@ -20,7 +20,7 @@ def native(loaded: Loaded) -> Outcome:
     """Compare every parameter on the rank."""
     wanted = expected(loaded, loaded.source)
     held = (
-        (name, RawTensor.of(parameter))
+        (name, RawTensor.of(parameter, copy=False))
         for name, parameter in loaded.bridge.parameters()
         if whose_vision(loaded) or VISION_TOWER not in name
     )

@@ -49,15 +49,15 @@ def _pair(groups: Sequence[Group], key: Callable[[Group], Hashable | None], said
             lost.setdefault(full, []).append(group)
         elif group.verdict in _EXTRA and detail.startswith(_EXTRA[group.verdict]):
             extra.setdefault(full, []).append(group)
-    gone: list[Group] = []
+    gone: set[int] = set()
     for full in lost.keys() & extra.keys():
         [first, *more] = lost[full]
         for group in more:
             first.take(group)
         first.renamed = [found for group in extra[full] for found in group.findings]
         first.said = said
-        gone += [*more, *extra[full]]
-    return [group for group in groups if not any(group is other for other in gone)]
+        gone |= {id(group) for group in (*more, *extra[full])}
+    return [group for group in groups if id(group) not in gone]
 
 
 def _experts(group: Group) -> str | None:
