@@ -1,12 +1,20 @@
 """The soak: what is drawn, what a failure should come to, and that a wrong verdict is found."""
 
+import socket
+import subprocess
+import sys
+import tempfile
 from dataclasses import replace
+from multiprocessing import shared_memory
+from pathlib import Path
+from subprocess import PIPE
 
 import pytest
 
-from mtp_regression.maintenance.soak import run
+from mtp_regression.maintenance.soak import killed, left, run
 from mtp_regression.maintenance.soak.failure import KINDS, USES, Failure
 from mtp_regression.ranks.parallel import Parallel
+from mtp_regression.ranks.scratch import scratch
 from mtp_regression.stages.case import Stage
 
 DRAWN = run.Drawn(
@@ -63,8 +71,77 @@ def test_drawn_failure_is_run_twice(
     assert run.main(2, 7) == 0
     assert capsys.readouterr().out.splitlines() == [
         "0: qwen3.6-35b-a3b, tp2, native stream: Patchedstream_raise_1_5: the same twice",
-        "seed 7: 1 failures, each twice: 0 problems",
+        "seed 7: 1 failures, each twice: 0 problems; memory, a failure: command ? kB, fork server ? kB",
     ]
+
+
+def test_what_is_left_behind_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(left, "_PATIENCE", 0)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv(left.MARK, str(tmp_path))
+    watch = left.Watch()
+    assert list(watch.left()) == []
+    (tmp_path / "ranks-1").mkdir()
+    sockets = [socket.socket(), socket.socket()]
+    command = [sys.executable, "-c", "import time; print(flush=True); time.sleep(60)"]
+    with SharedMemory(create=True, size=1) as memory, subprocess.Popen(command, stdout=PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        found = {*watch.left()}
+        process.kill()
+        memory.unlink()
+    for one in sockets:
+        one.close()
+    assert found >= {
+        "left behind: temporary ranks-1",
+        "left behind: descriptor of the command: socket, 2 more",
+        f"left behind: shared memory {memory.name}",
+    }
+    assert any(said.startswith(f"left behind: process {process.pid}, ") for said in found)
+
+
+class SharedMemory(shared_memory.SharedMemory):
+    """One that is closed at the end of a `with` block."""
+
+    def __enter__(self) -> "SharedMemory":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def test_memory_that_grows_is_told_from_what_comes_and_goes() -> None:
+    assert left.growth([100] * 15) is None
+    assert left.growth([10, *[100] * 40]) == 0
+    assert left.growth([100, 900] * 20) == 0
+    assert left.growth(range(0, 4000, 100)) == 100
+
+
+def test_growth_of_memory_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run.Drawn, "of", lambda _seed, _number: DRAWN)
+    monkeypatch.setattr(run, "run_case", lambda *_: None)
+    monkeypatch.setattr(run, "came_of", lambda _: {Stage.NATIVE: ENDED, Stage.STREAM: RAISED})
+    monkeypatch.setattr(left.Watch, "left", lambda _: [])
+    grown = {"command": float(left.STEEPEST)}
+    monkeypatch.setattr(left.Watch, "growth", lambda _: grown)
+    assert run.main(2, 7) == 0
+    grown["command"] += 1
+    assert run.main(2, 7) == 1
+
+
+def test_nothing_is_left_of_a_command_that_is_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    monkeypatch.setenv(left.MARK, str(tmp_path))
+    watch = left.Watch()
+    assert list(watch.left()) == []
+    killed.start_and_kill(tmp_path / "logs")
+    assert any(temporary.iterdir()), "it could remove nothing"
+    with scratch("ranks-"):
+        pass
+    assert list(watch.left()) == []
 
 
 @pytest.mark.parametrize("second", [ENDED, (*RAISED[:4], "something else")])

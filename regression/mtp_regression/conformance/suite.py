@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from mtp_regression.conformance.subjects import Subject, subjects, wrong_in
 from mtp_regression.ranks.fork_server import PreloadError
 from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.ranks.resharding import Resharding
+from mtp_regression.ranks.scratch import scratch
 from mtp_regression.ranks.world import World
 from mtp_regression.roundtrip.asked import conformance_command
 from mtp_regression.roundtrip.launch import StartedRanks
@@ -52,8 +52,8 @@ class Conformance(Request):
         declared = self.declared(adapter)
         self.ids(adapter, *(pattern for entry in declared for pattern in entry.checks))
         everything = [*self.everything(adapter, world)]
-        with tempfile.TemporaryDirectory(prefix="mtp-checkpoints-") as name:
-            planned = [*self._written(everything, Path(name))]
+        with scratch("mtp-checkpoints-") as folder:
+            planned = [*self._written(everything, folder)]
             if world is not None and not planned:
                 raise CannotRunError(f"none of the checks is for {world.size} ranks")
             yield Plan(planned, declared, (), self._not_run(adapter))

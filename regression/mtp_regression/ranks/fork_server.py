@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from functools import cache
 from multiprocessing import forkserver, util
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 from unittest import mock
 
 from mtp_regression.ranks.devices import Device
+from mtp_regression.ranks.scratch import own
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -138,6 +140,15 @@ def starting(device: Device = Device.CPU) -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
+@cache
+def _folder(process: int) -> Path:
+    """Return the folder of a process's temporary files, marked as its own."""
+    del process  # a fork has another
+    folder = Path(util.get_temp_dir())
+    own(folder)
+    return folder
+
+
 def _log() -> Path:
     """Return the path of the server's log; it is deleted with the process's other temporary files."""
-    return Path(util.get_temp_dir()) / "preload.log"
+    return _folder(os.getpid()) / "preload.log"

@@ -12,7 +12,6 @@ import os
 import pickle
 import re
 import signal
-import tempfile
 import time
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.fork_server import PreloadError, children, starting, warm
 from mtp_regression.ranks.process import Job, live
 from mtp_regression.ranks.rank import Kind, Raised, RankError
+from mtp_regression.ranks.scratch import scratch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -86,10 +86,10 @@ def run(
     logs = tuple(log_folder / f"rank{rank}.log" for rank in range(world_size))
     for log in logs:
         log.unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory(prefix="ranks-") as folder:
+    with scratch("ranks-") as folder:
         payload = pickle.dumps((function, args))
         environment = dict(os.environ) | device.environment
-        job = Job(payload, world_size, device, time_limit, Path(folder), logs, environment)
+        job = Job(payload, world_size, device, time_limit, folder, logs, environment)
         ranks: list[BaseProcess] = []
         started: set[BaseProcess] = set()
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from mtp_regression.ranks import run as ranks
 from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.fork_server import call
 from mtp_regression.ranks.rank import RankError
+from mtp_regression.ranks.scratch import scratch
 from mtp_regression.ranks.threads import run_threads
 from mtp_regression.reporting.record import Crash
 from mtp_regression.roundtrip.evidence import Evidence
@@ -53,8 +53,7 @@ def run_case(
     pending = list(stages)
     runs = 0
     while pending:
-        with tempfile.TemporaryDirectory(prefix="mtp-roundtrip-") as name:
-            folder = Path(name)
+        with scratch("mtp-roundtrip-") as folder:
             failure: RankError | None = None
             try:
                 launch(case, pending, folder, log_folder / f"again{runs}" if runs else log_folder)

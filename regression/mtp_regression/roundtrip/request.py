@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from mtp_regression.comparison.tensors import read_folder
 from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.parallel import GRID, Parallel
 from mtp_regression.ranks.resharding import Resharding
+from mtp_regression.ranks.scratch import scratch
 from mtp_regression.ranks.world import World
 from mtp_regression.reporting.document import read_report
 from mtp_regression.roundtrip.asked import roundtrip_command
@@ -230,12 +230,11 @@ class Request:
         if self.checkpoints:
             yield named([checkpoint.resolve() for checkpoint in self.checkpoints])
             return
-        with tempfile.TemporaryDirectory(prefix="mtp-checkpoints-") as name:
-            scratch = Path(name)
+        with scratch("mtp-checkpoints-") as folder:
             if self.generated:
-                yield {name: spec.write(scratch / name, sparse=True) for name, spec in self.generated.items()}
+                yield {name: spec.write(folder / name, sparse=True) for name, spec in self.generated.items()}
             else:
-                yield {name: CheckpointSpec(preset(name)).write(scratch / name) for name in MAIN_JOB}
+                yield {name: CheckpointSpec(preset(name)).write(folder / name) for name in MAIN_JOB}
 
 
 def _once(words: Iterable[str], what: str) -> None:

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import random
 import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 from mtp_fixtures import CheckpointSpec, preset
 from mtp_regression.maintenance.soak.failure import KINDS, USES, Failure
+from mtp_regression.maintenance.soak.killed import start_and_kill
+from mtp_regression.maintenance.soak.left import MARK, STEEPEST, Watch
 from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.roundtrip.evidence import Evidence
 from mtp_regression.roundtrip.launch import StartedRanks, run_case
@@ -23,6 +28,9 @@ _TENSORS = 24
 """Fewer than any rank yields, of parameters or of the half of a stream that is left half-way."""
 _SELDOM = 12
 """One failure in so many hangs."""
+
+_KILLED = 25
+"""Before one failure in so many, a command is killed."""
 
 Came = Mapping[Stage, tuple[object, ...]]
 """What each stage came to: its crash, or how many findings it had on each rank."""
@@ -71,32 +79,52 @@ class Drawn:
 
 
 def main(runs: int, seed: int) -> int:
-    """Run drawn round trips, each twice, and print what is not as it should be.
+    """Run drawn round trips, each twice, and print what is not as it should be, and what is left behind.
+
+    At times a command is killed before one: nothing of it may be left after that.
 
     Args:
         runs: How many round trips there are; every failure takes two.
         seed: Of what is drawn.
 
     Returns:
-        0 if both runs of each failure came to the same, and to what it should come to; 1 if not.
+        0 if both runs of each failure came to the same, and to what it should come to, nothing was left, and
+        memory did not grow; 1 if not.
     """
     launch = StartedRanks(time_limit=TIME_LIMIT)
-    problems = 0
-    with tempfile.TemporaryDirectory(prefix="mtp-soak-") as scratch:
-        folders = {name: CheckpointSpec(preset(name)).write(Path(scratch, name)) for name in PRESETS}
+    watch, problems = Watch(), 0
+    with tempfile.TemporaryDirectory(prefix="mtp-soak-") as name, _own_temporary_files(Path(name, "tmp")):
+        scratch = Path(name)
+        folders = {name: CheckpointSpec(preset(name)).write(scratch / name) for name in PRESETS}
         for number in range((runs + 1) // 2):
             drawn = Drawn.of(seed, number)
             adapter = f"mtp_regression.maintenance.soak.adapter:{drawn.failure}"
             case = Case(adapter, folders[drawn.preset], drawn.parallel)
+            if number % _KILLED == _KILLED // 2:
+                start_and_kill(scratch / "killed" / str(number))
             first, second = (
-                came_of(run_case(case, launch, Path(scratch, "logs"), drawn.stages)) for _ in range(2)
+                came_of(run_case(case, launch, scratch / "logs", drawn.stages)) for _ in range(2)
             )
             found = [] if first == second else [f"once {first}, then {second}"]
-            found += drawn.wrong(first)
+            found += [*drawn.wrong(first), *watch.left()]
             print(f"{number}: {drawn}: {'; '.join(found) or 'the same twice'}", flush=True)
             problems += bool(found)
-    print(f"seed {seed}: {number + 1} failures, each twice: {problems} problems")
+    memory = watch.growth()
+    told = ", ".join(
+        f"{name} {'?' if grown is None else f'{grown / 1024:+.0f}'} kB" for name, grown in memory.items()
+    )
+    problems += sum(grown is not None and grown > STEEPEST for grown in memory.values())
+    print(f"seed {seed}: {number + 1} failures, each twice: {problems} problems; memory, a failure: {told}")
     return 1 if problems else 0
+
+
+@contextmanager
+def _own_temporary_files(folder: Path) -> Iterator[None]:
+    """Have this process, and all that come of it, keep temporary files in a folder, and be marked."""
+    folder.mkdir()
+    variables = {"TMPDIR": str(folder), MARK: str(folder)}
+    with mock.patch.dict(os.environ, variables), mock.patch.object(tempfile, "tempdir", str(folder)):
+        yield
 
 
 def came_of(evidence: Evidence) -> Came:
