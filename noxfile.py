@@ -185,18 +185,11 @@ def job(name: str, about: str, *environment: str) -> None:
 job("patched-grid", "Take what the patch adds through all parallel layouts of the main job.")
 job("folders", "Read a checkpoint in every folder that people have: docs/folders.md.")
 job("soak", "Run drawn round trips with drawn failures: the same failure has the same verdict.")
+job("bench", "What it costs: docs/benchmarks.md.", f"megatron-bridge-{DEFAULT_RELEASE}", "bench")
 job("demo", "What unloaded MTP experts do to training.", f"megatron-bridge-{KNOWN_BAD_RELEASE}", "demo")
 job("fuzz", "Run the readers of files on bytes that atheris makes up, 60 seconds each.", "light", "fuzz")
 job("page", "The HTML page in headless Chromium, and its pictures in docs/images.", "light", "page")
 conformance_sessions(install, python=PYTHON)
-
-
-@nox.session(python=PYTHON)
-def bench(session: nox.Session) -> None:
-    """Time the generator, and then a round trip, beside the alternatives; fails if a limit is missed."""
-    install_release(session, DEFAULT_RELEASE)
-    session.run(*MAINTENANCE, "bench-generate", *session.posargs)
-    session.run(*MAINTENANCE, "bench-roundtrip")
 
 
 @nox.session(python=PYTHON)

@@ -35,6 +35,7 @@ def pin_all(session: nox.Session, releases: Sequence[str], *, python: str, oldes
         _pin(session, on_top, python=python)
     # Drawn where it is measured: with the oldest release, whose pins stay.
     _pin(session, "demo", "--constraint", str(HERE / f"megatron-bridge-{releases[0]}.txt"), python=python)
+    _pin(session, "bench", "--constraint", str(HERE / f"megatron-bridge-{releases[-1]}.txt"), python=python)
     # TransformerEngine goes on top of the default release's environment, and changes these pins alone.
     pins = (HERE / f"megatron-bridge-{releases[-1]}.txt").read_text(encoding="utf-8")
     beside = Path(session.create_tmp(), "constraints.txt")

@@ -132,27 +132,28 @@ def te_parity_dump(
 
 
 @app.command()
-def bench_generate(
-    folder: Annotated[
-        Path | None, typer.Argument(help="Where 10 GB are free.", show_default="the system's", exists=True)
+def bench(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="Where page and figures go.", exists=True)] = Path("docs"),
+    only: Annotated[
+        list[str] | None, typer.Option(help="pairs, growth or memory; may be repeated.", show_default="all")
+    ] = None,
+    drawn: Annotated[
+        bool, typer.Option("--drawn", help="Measure nothing: the page of what is kept.")
+    ] = False,
+    scratch: Annotated[
+        Path | None, typer.Option(help="Where 15 GB are free.", show_default="the system's", exists=True)
     ] = None,
 ) -> None:
-    """Time the generator beside the alternatives; 1 if a limit is not held."""
-    from mtp_regression.maintenance.bench.generate import main
+    """Measure what the kit costs, and make docs/benchmarks.md; 1 if a ratio, slope or bound is missed."""
+    from mtp_regression.maintenance.bench.run import PARTS, main
 
-    raise typer.Exit(main(folder))
-
-
-@app.command()
-def bench_roundtrip(
-    parallel: Annotated[
-        list[str] | None, typer.Argument(help="Parallel layouts.", show_default="ep2 and ep8")
-    ] = None,
-) -> None:
-    """Time the same cases under plain torchrun and under the kit's fork server."""
-    from mtp_regression.maintenance.bench.roundtrip import PARALLELS, main
-
-    main([read_parallel(text, "PARALLEL") for text in parallel or ()] or PARALLELS)
+    if drawn:
+        refuse(context, ["only", "scratch"], "with --drawn, which measures nothing")
+    for name in only or ():
+        if name not in PARTS:
+            raise typer.BadParameter(f"{name!r} is none of {', '.join(PARTS)}", param_hint="--only")
+    raise typer.Exit(main(folder, [] if drawn else only or list(PARTS), scratch))
 
 
 @app.command()

@@ -1,1 +1,1 @@
-"""How long the generator and a round trip take, beside the alternatives."""
+"""What the kit costs: beside the alternatives, as the work grows, and in memory: docs/benchmarks.md."""

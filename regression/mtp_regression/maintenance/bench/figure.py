@@ -1,0 +1,104 @@
+"""Draws what was measured, as SVG that is read on light and on dark pages."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+_TEXT, _HERE, _OTHERS = "#808080", "#3d8fd1", ("#d9730d", "#2e9e6b", "#b05fc4", "#c9a227")
+"""Of a contrast of at least 3 to white and to black; what is told by colour is told by form as well."""
+_MARKERS = "os^D"
+_STYLE = {
+    "svg.fonttype": "none",  # text stays text
+    "svg.hashsalt": "mtp-bridge-kit",
+    "font.size": 9,
+    "text.color": _TEXT,
+    "axes.edgecolor": _TEXT,
+    "axes.labelcolor": _TEXT,
+    "axes.titlesize": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": _TEXT,
+    "ytick.color": _TEXT,
+}
+_NOTHING = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+
+
+def pairs(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Draw how many times as long each alternative takes, from the least to the most of all runs."""
+    with mpl.rc_context(_STYLE):
+        whole = Figure(figsize=(10.5, 0.5 * len(rows) + 1.1), layout="constrained")
+        axes = whole.subplots()
+        names = [plain(f"{row['what']}\nbeside {row['beside']}") for row in rows]
+        places = range(len(rows) - 1, -1, -1)
+        axes.barh(places, [row["ratio"] - 1 for row in rows], left=1, height=0.5, color=_HERE)
+        for place, row in zip(places, rows, strict=True):
+            here, there = row["here"]["seconds"], row["there"]["seconds"]
+            ends = there[0] / here[-1], there[-1] / here[0]
+            axes.plot(ends, (place, place), color=_TEXT, marker="|")
+            axes.annotate(
+                f"{row['ratio']:.2g}", (ends[1], place), (4, 0), textcoords="offset points", va="center"
+            )
+        axes.axvline(1, color=_TEXT, linestyle=":")
+        axes.set(
+            xscale="log", xlabel="times as long as the kit takes: right of the dotted line the kit is faster"
+        )
+        axes.set_yticks(places, names, fontsize=8)
+        return _svg(whole, "Alternatives' seconds, divided by the kit's", _told(rows))
+
+
+def growth(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Draw seconds against sizes, an axis a panel, both on scales of logarithms."""
+    axes_of: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        axes_of.setdefault(row["axis"], []).append(row)
+    with mpl.rc_context(_STYLE):
+        columns = 3
+        lines = -(-len(axes_of) // columns)
+        whole = Figure(figsize=(10.5, 3.1 * lines), layout="constrained")
+        panels = whole.subplots(lines, columns, squeeze=False).flat
+        for panel, (axis, own) in zip(panels, axes_of.items(), strict=False):
+            for number, row in enumerate(own):
+                color, marker = (_HERE, *_OTHERS)[number], _MARKERS[number % len(_MARKERS)]
+                slope = "" if row["slope"] is None else f", slope {row['slope']:.2f}"
+                panel.plot(
+                    *zip(*row["points"], strict=True),
+                    color=color,
+                    marker=marker,
+                    markersize=4,
+                    label=f"{row['what']}{slope}",
+                )
+            panel.set(xscale="log", yscale="log", xlabel=axis, ylabel="seconds")
+            panel.legend(frameon=False, fontsize=7)
+        for panel in list(panels):
+            panel.set_axis_off()
+        slopes = (f"{row['axis']}, {row['what']}: slope {row['slope']}" for row in rows)
+        return _svg(whole, "Seconds as the work grows", "; ".join(slopes))
+
+
+def plain(text: str) -> str:
+    """Return a text of a page without what marks code."""
+    return text.replace("`", "")
+
+
+def _told(rows: Sequence[Mapping[str, Any]]) -> str:
+    return "; ".join(
+        plain(f"{row['what']}: {row['beside']} takes {row['ratio']:.2g} times as long") for row in rows
+    )
+
+
+def _svg(whole: Figure, title: str, description: str) -> str:
+    """Write a figure; the same bytes for the same numbers and release of matplotlib."""
+    written = io.StringIO()
+    whole.savefig(written, format="svg", transparent=True, metadata=_NOTHING)
+    head, opening, rest = written.getvalue().partition("<svg ")
+    tag, _, content = rest.partition(">")
+    words = (escape(text, quote=False) for text in (title, description))
+    told = "\n <title>{}</title>\n <desc>{}</desc>".format(*words)
+    lines = f'{head}{opening}role="img" {tag}>{told}{content}'.splitlines()
+    return "\n".join(line.rstrip() for line in lines) + "\n"
