@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtp_regression.comparison.verdicts import Finding
-from mtp_regression.ranks.resharding import read_layout
+from mtp_regression.ranks.parallel import read_layout
 from mtp_regression.ranks.threads import run_threads
 from mtp_regression.stages.case import CHECKS, Case, Stage, stages_of
 from mtp_regression.stages.run import run_stages

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from mtp_regression.ranks.parallel import GRID
-from mtp_regression.ranks.resharding import read_layout
+from mtp_regression.ranks.parallel import GRID, read_layout
 from mtp_regression.roundtrip.request import CannotRunError, Request
 from mtp_regression.stages.case import ONE_LAYOUT, Stage
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from mtp_regression.ranks.parallel import GRID, Parallel
-from mtp_regression.ranks.resharding import Resharding, read_layout
+from mtp_regression.ranks.parallel import GRID, Parallel, Resharding, read_layout
 from mtp_regression.scenarios.table import RESHARDINGS
 
 

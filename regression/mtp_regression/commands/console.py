@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from mtp_regression.ranks.parallel import Parallel
-from mtp_regression.ranks.resharding import Resharding, read_layout
+from mtp_regression.ranks.parallel import Parallel, Resharding, read_layout
 
 if TYPE_CHECKING:
     from rich.table import Table

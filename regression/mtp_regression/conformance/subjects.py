@@ -12,8 +12,7 @@ from mtp_checkpoint import inspect
 from mtp_checkpoint.errors import CheckpointError
 from mtp_fixtures import FAULTS, CheckpointSpec, preset
 from mtp_fixtures.faults.write import write_faulty
-from mtp_regression.ranks.parallel import Parallel
-from mtp_regression.ranks.resharding import Resharding
+from mtp_regression.ranks.parallel import Parallel, Resharding
 from mtp_regression.scenarios.scenario import Use
 from mtp_regression.scenarios.table import SCENARIOS
 from mtp_regression.stages.case import Stage

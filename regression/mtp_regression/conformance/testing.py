@@ -17,7 +17,7 @@ from mtp_fixtures.plugin import session_folder
 from mtp_regression.conformance.not_collected import NOT_COLLECTED
 from mtp_regression.conformance.run import name_of
 from mtp_regression.conformance.suite import Conformance
-from mtp_regression.ranks.resharding import read_layout
+from mtp_regression.ranks.parallel import read_layout
 from mtp_regression.reporting.folding.fold import fold
 from mtp_regression.reporting.record import Record
 from mtp_regression.reporting.terminal import cut, findings

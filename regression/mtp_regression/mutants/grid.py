@@ -18,8 +18,7 @@ from mtp_fixtures import CheckpointSpec, preset
 from mtp_regression.mutants import bridges
 from mtp_regression.mutants.run import jobs
 from mtp_regression.mutants.table import MUTANTS
-from mtp_regression.ranks.parallel import GRID, Parallel
-from mtp_regression.ranks.resharding import read_layout
+from mtp_regression.ranks.parallel import GRID, Parallel, read_layout
 from mtp_regression.roundtrip.judge import judge
 from mtp_regression.roundtrip.launch import StartedRanks, run_case
 from mtp_regression.roundtrip.request import MAIN_JOB

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mtp_regression.ranks.parallel import Parallel
-from mtp_regression.ranks.resharding import Resharding
+from mtp_regression.ranks.parallel import Parallel, Resharding
 from mtp_regression.roundtrip.declared import DeclaredException
 from mtp_regression.stages.case import Case, Stage
 

@@ -14,8 +14,7 @@ from mtp_fixtures import CheckpointSpec, Scale, preset
 from mtp_regression.adapters.find import Examined
 from mtp_regression.comparison.tensors import read_folder
 from mtp_regression.ranks.devices import Device
-from mtp_regression.ranks.parallel import GRID, Grid, Parallel
-from mtp_regression.ranks.resharding import Resharding
+from mtp_regression.ranks.parallel import GRID, Grid, Parallel, Resharding
 from mtp_regression.ranks.scratch import scratch
 from mtp_regression.ranks.world import World
 from mtp_regression.reporting.document import read_report

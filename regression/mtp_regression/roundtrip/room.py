@@ -11,8 +11,7 @@ from pathlib import Path
 
 from mtp_fixtures import CheckpointSpec
 from mtp_regression.ranks.devices import Device
-from mtp_regression.ranks.parallel import Parallel
-from mtp_regression.ranks.resharding import Resharding
+from mtp_regression.ranks.parallel import Parallel, Resharding
 from mtp_regression.ranks.world import World
 
 _WORKING = 6

@@ -18,8 +18,7 @@ from mtp_regression.adapters import (
     patched_uses,
 )
 from mtp_regression.comparison.verdicts import Verdict
-from mtp_regression.ranks.parallel import Parallel
-from mtp_regression.ranks.resharding import Resharding
+from mtp_regression.ranks.parallel import Parallel, Resharding
 from mtp_regression.stages.case import Stage
 
 _TP2_EP2 = Parallel(tp=2, ep=2)

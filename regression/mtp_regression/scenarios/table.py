@@ -6,8 +6,7 @@ from dataclasses import replace
 from functools import partial
 
 from mtp_fixtures import CheckpointSpec, ExpertLayout, Scale, Sharding, preset
-from mtp_regression.ranks.parallel import Parallel
-from mtp_regression.ranks.resharding import read_layout
+from mtp_regression.ranks.parallel import Parallel, read_layout
 from mtp_regression.scenarios.scenario import Scenario, Use
 from mtp_regression.stages.case import ONE_LAYOUT, Stage
 

@@ -10,8 +10,7 @@ from typing import Any
 
 from mtp_fixtures import CheckpointSpec
 from mtp_regression.comparison.verdicts import Finding
-from mtp_regression.ranks.parallel import Parallel
-from mtp_regression.ranks.resharding import Resharding
+from mtp_regression.ranks.parallel import Parallel, Resharding
 
 
 class Stage(StrEnum):

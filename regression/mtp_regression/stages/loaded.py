@@ -18,9 +18,8 @@ from mtp_regression.comparison.tensors import RawTensor, Tensors
 from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.oracle.check import parameter_finding
 from mtp_regression.provenance.values import said_of_one
-from mtp_regression.ranks.parallel import Parallel
+from mtp_regression.ranks.parallel import Parallel, Resharding
 from mtp_regression.ranks.rank import Rank
-from mtp_regression.ranks.resharding import Resharding
 from mtp_regression.stages.case import Case
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from mtp_regression.ranks.resharding import Resharding
+from mtp_regression.ranks.parallel import Resharding
 from mtp_regression.stages.case import Outcome
 from mtp_regression.stages.exports import save_and_compare, streamed
 from mtp_regression.stages.loaded import Loaded
