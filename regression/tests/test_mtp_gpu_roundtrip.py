@@ -161,7 +161,7 @@ def test_an_environment_of_its_own_needs_gpu_and_toolkit(
     session = Session("uv")
     session_on_gpus(session)
     assert [words[-1] for words in session.installed] == [
-        "requirements/megatron-bridge-0.6.2.txt",
+        "-rrequirements/megatron-bridge-0.6.2.txt",
         ".",
         str(KIT / "requirements" / "transformer-engine.txt"),
     ]

@@ -130,18 +130,19 @@ def test_growth_of_memory_is_a_problem(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_nothing_is_left_of_a_command_that_is_killed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    temporary = tmp_path / "tmp"
-    temporary.mkdir()
-    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    monkeypatch.setenv("TMPDIR", str(temporary))
-    monkeypatch.setenv(left.MARK, str(tmp_path))
-    watch = left.Watch()
-    assert list(watch.left()) == []
-    killed.start_and_kill(tmp_path / "logs")
-    assert any(temporary.iterdir()), "it could remove nothing"
-    with scratch("ranks-"):
-        pass
-    assert list(watch.left()) == []
+    # Not below `tmp_path`: a socket's path has 107 characters at most.
+    with tempfile.TemporaryDirectory(prefix="mtp-") as temporary:
+        monkeypatch.setattr(tempfile, "tempdir", temporary)
+        monkeypatch.setenv("TMPDIR", temporary)
+        monkeypatch.setenv("MTPKIT_SERVER", "0")
+        monkeypatch.setenv(left.MARK, str(tmp_path))
+        watch = left.Watch()
+        assert list(watch.left()) == []
+        killed.start_and_kill(tmp_path / "logs")
+        assert any(Path(temporary).iterdir()), "it could remove nothing"
+        with scratch("ranks-"):
+            pass
+        assert list(watch.left()) == []
 
 
 @pytest.mark.parametrize("second", [ENDED, (*RAISED[:4], "something else")])

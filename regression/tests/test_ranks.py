@@ -251,3 +251,14 @@ def test_a_failed_preload_shows_its_traceback(
             warm(["broken"])
         assert shown in str(caught.value)
         assert "broken.py" in str(caught.value)
+
+
+def test_a_server_that_cannot_listen_says_why(tmp_path: Path) -> None:
+    deep = tmp_path / ("deep" * 25)  # a socket's path has 107 characters at most
+    deep.mkdir()
+    environment = os.environ | {"TMPDIR": str(deep), "MTPKIT_SERVER": "0"}
+    script = "from mtp_regression.ranks.run import warm; warm(['json'])"
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.stderr.rstrip().endswith("cannot import json for the ranks: AF_UNIX path too long")

@@ -89,7 +89,7 @@ def _start(preload: Sequence[str]) -> None:
         if not isinstance(error, OSError | EOFError):
             raise
         lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-        told = "\n".join(["", *lines[-_TAIL_LINES:]] if len(lines) > 1 else lines)
+        told = "\n".join(["", *lines[-_TAIL_LINES:]] if len(lines) > 1 else lines) or str(error)
         raise PreloadError(f"cannot import {' and '.join(preload)} for the ranks: {told}") from None
     if not log.exists():
         _preloaded = None

@@ -87,7 +87,8 @@ def borrow(modules: Sequence[str]) -> bool:
     finally:
         os.close(alive_read)
     handle.__class__ = _Borrowed  # this very object: multiprocessing has handed out its methods
-    handle._forkserver_address, handle._forkserver_alive_fd, handle._pidfd = address, alive_write, pidfd
+    handle._forkserver_address, handle._forkserver_alive_fd = address, alive_write
+    handle._forkserver_pid, handle._pidfd = pid, pidfd
     return True
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import socket
 import stat
 import subprocess
@@ -84,7 +85,14 @@ def fork(
     """
     place = folder() / f"{key(modules, environment)}.socket"
     path = [os.path.abspath(entry) for entry in sys.path]  # noqa: PTH100 - as it is, links and all
-    asked = {"do": "fork", "path": path, "folder": os.getcwd(), "environment": dict(environment)}  # noqa: PTH109
+    ignored = [number for number in signal.valid_signals() if signal.getsignal(number) is signal.SIG_IGN]
+    asked = {
+        "do": "fork",
+        "path": path,
+        "folder": os.getcwd(),  # noqa: PTH109
+        "environment": dict(environment),
+        "ignored": ignored,
+    }
     why = ""
     for _ in range(2):  # one that is there may have gone meanwhile, or find that it is out of date
         try:

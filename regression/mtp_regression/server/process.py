@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from importlib import metadata
 from multiprocessing import forkserver
@@ -65,6 +65,13 @@ def main(descriptor: int) -> NoReturn:
 
 def _end(*_: object) -> NoReturn:
     raise SystemExit
+
+
+def _heed(ignored: Collection[int]) -> None:
+    """Treat signals as a new interpreter does, whose caller ignores some."""
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        own = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
+        signal.signal(number, signal.SIG_IGN if number in ignored else own)
 
 
 class _Server:
@@ -159,8 +166,7 @@ class _Server:
         """Be the fork server of a command, as a new interpreter would be."""
         try:
             os.setsid()  # a signal to the server's group is not for this process
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.default_int_handler)
+            _heed(asked["ignored"])
             self._listener.close()
             for command in self._commands:
                 os.close(command)

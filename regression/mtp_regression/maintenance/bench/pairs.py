@@ -105,7 +105,7 @@ def _real(scratch: Path) -> Iterator[Pair]:
     cat = partial(run, ["cat", str(shard(source))], stdout=copy)
     hashed = partial(run, python(alternatives.HASH_AND_WRITE, shard(source), copy))
     yield Pair(
-        f"`mtpkit generate --no-manifest`, {REAL}, 4.5 GB",
+        f"`mtpkit generate {REAL} --no-manifest`, 4.5 GB",
         partial(generate, "--no-manifest"),
         (Other("`cat` of the same bytes into a new file", partial(beside, cat), least=0.6),),
     )
