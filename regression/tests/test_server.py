@@ -22,7 +22,7 @@ from reports import but_seconds
 from typer.testing import CliRunner
 
 from mtp_regression.commands.app import app
-from mtp_regression.server import client, identity, process
+from mtp_regression.server import client, identity, messages
 from mtp_regression.server.client import SWITCH, NoServerError, fork, servers, stop
 
 LONG = 60.0  # seconds, that even a busy machine does not need
@@ -292,7 +292,7 @@ def test_an_import_that_starts_a_thread_is_not_served(place: Path) -> None:
 
 @pytest.mark.usefixtures("place")
 def test_those_who_start_at_once_share_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    locked, all_have_found_none = process.locked, Barrier(4)
+    locked, all_have_found_none = messages.locked, Barrier(4)
 
     def lock(folder: Path) -> AbstractContextManager[None]:
         all_have_found_none.wait(LONG)

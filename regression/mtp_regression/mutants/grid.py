@@ -19,6 +19,7 @@ from mtp_regression.mutants import bridges
 from mtp_regression.mutants.run import jobs
 from mtp_regression.mutants.table import MUTANTS
 from mtp_regression.ranks.parallel import GRID, Parallel, read_layout
+from mtp_regression.ranks.process import die_with_caller
 from mtp_regression.roundtrip.judge import judge
 from mtp_regression.roundtrip.launch import StartedRanks, run_case
 from mtp_regression.roundtrip.request import MAIN_JOB
@@ -89,7 +90,7 @@ def measure(grid: Sequence[Parallel] = GRID) -> dict[str, list[str]]:
         scratch = Path(name)
         checkpoints = [CheckpointSpec(preset(model)).write(scratch / model) for model in MAIN_JOB]
         context = multiprocessing.get_context("spawn")  # a fork of one that has threads may hang
-        with ProcessPoolExecutor(jobs(), mp_context=context) as pool:
+        with ProcessPoolExecutor(jobs(), context, initializer=die_with_caller) as pool:
             layouts = pool.map(partial(seen_in, grid, checkpoints, scratch), names)
             return dict(zip(names, layouts, strict=True))
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from mtp_regression.server.identity import interpreter_flags, key
-from mtp_regression.server.process import locked, peer, receiving, send
+from mtp_regression.server.messages import locked, peer, receiving, send
 
 SWITCH = "MTPKIT_SERVER"
 """The environment variable that says how many minutes a server may be idle; unset, empty or 0 is none."""

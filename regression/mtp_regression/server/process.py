@@ -7,7 +7,6 @@ has imported has changed. Besides what it is there for it imports the standard l
 
 from __future__ import annotations
 
-import fcntl
 import gc
 import importlib
 import json
@@ -15,23 +14,22 @@ import os
 import select
 import signal
 import socket
-import struct
 import sys
 import threading
 import time
 import traceback
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from importlib import metadata
 from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any, NoReturn
 
 from mtp_regression.server.identity import Imported
+from mtp_regression.server.messages import locked, peer, receiving, send
 
 _LOOK = 1.0  # seconds between looks at the socket and the clock
 _PATIENCE = 5.0  # seconds for what a caller sends
-_MOST_BYTES = 2**24
 
 
 def main(descriptor: int) -> NoReturn:
@@ -45,9 +43,8 @@ def main(descriptor: int) -> NoReturn:
     told = json.load(sys.stdin)
     if os.fork():
         os._exit(0)
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
-    os.close(null)
+    with open(os.devnull) as null:  # noqa: PTH123
+        os.dup2(null.fileno(), 0)
     signal.signal(signal.SIGTERM, _end)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     code = 1
@@ -204,49 +201,3 @@ def _release(module: str) -> str:
                 bridge = vars(found)["bridge"]
                 return f"{bridge} {metadata.version(bridge)}"
     return module
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Let no other process start a server in a folder, or take one's socket away."""
-    lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(lock)
-
-
-def peer(connection: socket.socket) -> int:
-    """Return the user id of the process at the other end."""
-    size = struct.calcsize("3i")
-    _, user, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size))
-    return int(user)
-
-
-def send(connection: socket.socket, message: Mapping[str, Any], descriptors: tuple[int, ...] = ()) -> None:
-    """Send a line of JSON, and descriptors."""
-    text = json.dumps(message).encode() + b"\n"
-    sent = socket.send_fds(connection, [text], descriptors) if descriptors else 0
-    connection.sendall(text[sent:])
-
-
-@contextmanager
-def receiving(connection: socket.socket) -> Iterator[tuple[dict[str, Any], list[int]]]:
-    """Receive what `send` has sent; the descriptors are closed at the end.
-
-    Raises:
-        OSError: The other end has gone, or is silent.
-        ValueError: It sends something else.
-    """
-    text, descriptors, _, _ = socket.recv_fds(connection, 2**16, 3)
-    try:
-        while not text.endswith(b"\n"):
-            more = connection.recv(2**16)
-            if not more or len(text) > _MOST_BYTES:
-                raise ConnectionResetError("the other end has gone")
-            text += more
-        yield json.loads(text), descriptors
-    finally:
-        for descriptor in descriptors:
-            os.close(descriptor)

@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.figure import Figure
 
-_TEXT, _HERE, _OTHERS = "#808080", "#3d8fd1", ("#d9730d", "#2e9e6b", "#b05fc4", "#c9a227")
-"""Of a contrast of at least 3 to white and to black; what is told by colour is told by form as well."""
+from mtp_regression.maintenance.bench.drawing import BLUE, ORANGE, TEXT, drawn_alike, svg
+
+_HERE, _OTHERS = BLUE, (ORANGE, "#2e9e6b", "#b05fc4", "#c9a227")
 _MARKERS = "os^D"
-_STYLE = {
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "mtp-bridge-kit",
-    "font.size": 9,
-    "text.color": _TEXT,
-    "axes.edgecolor": _TEXT,
-    "axes.labelcolor": _TEXT,
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": _TEXT,
-    "ytick.color": _TEXT,
-}
-_NOTHING = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 
 
 def pairs(rows: Sequence[Mapping[str, Any]]) -> str:
     """Draw how many times as long each alternative takes, from the least to the most of all runs."""
-    with mpl.rc_context(_STYLE):
+    with drawn_alike():
         whole = Figure(figsize=(10.5, 0.5 * len(rows) + 1.1), layout="constrained")
         axes = whole.subplots()
         names = [plain(f"{row['what']}\nbeside {row['beside']}") for row in rows]
@@ -40,16 +24,16 @@ def pairs(rows: Sequence[Mapping[str, Any]]) -> str:
         for place, row in zip(places, rows, strict=True):
             here, there = row["here"]["seconds"], row["there"]["seconds"]
             ends = there[0] / here[-1], there[-1] / here[0]
-            axes.plot(ends, (place, place), color=_TEXT, marker="|")
+            axes.plot(ends, (place, place), color=TEXT, marker="|")
             axes.annotate(
                 f"{row['ratio']:.2g}", (ends[1], place), (4, 0), textcoords="offset points", va="center"
             )
-        axes.axvline(1, color=_TEXT, linestyle=":")
+        axes.axvline(1, color=TEXT, linestyle=":")
         axes.set(
             xscale="log", xlabel="times as long as the kit takes: right of the dotted line the kit is faster"
         )
         axes.set_yticks(places, names, fontsize=8)
-        return _svg(whole, "Alternatives' seconds, divided by the kit's", _told(rows))
+        return svg(whole, "Alternatives' seconds, divided by the kit's", _told(rows))
 
 
 def growth(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -57,7 +41,7 @@ def growth(rows: Sequence[Mapping[str, Any]]) -> str:
     axes_of: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
         axes_of.setdefault(row["axis"], []).append(row)
-    with mpl.rc_context(_STYLE):
+    with drawn_alike():
         columns = 3
         lines = -(-len(axes_of) // columns)
         whole = Figure(figsize=(10.5, 3.1 * lines), layout="constrained")
@@ -78,7 +62,7 @@ def growth(rows: Sequence[Mapping[str, Any]]) -> str:
         for panel in list(panels):
             panel.set_axis_off()
         slopes = (f"{row['axis']}, {row['what']}: slope {row['slope']}" for row in rows)
-        return _svg(whole, "Seconds as the work grows", "; ".join(slopes))
+        return svg(whole, "Seconds as the work grows", "; ".join(slopes))
 
 
 def plain(text: str) -> str:
@@ -90,15 +74,3 @@ def _told(rows: Sequence[Mapping[str, Any]]) -> str:
     return "; ".join(
         plain(f"{row['what']}: {row['beside']} takes {row['ratio']:.2g} times as long") for row in rows
     )
-
-
-def _svg(whole: Figure, title: str, description: str) -> str:
-    """Write a figure; the same bytes for the same numbers and release of matplotlib."""
-    written = io.StringIO()
-    whole.savefig(written, format="svg", transparent=True, metadata=_NOTHING)
-    head, opening, rest = written.getvalue().partition("<svg ")
-    tag, _, content = rest.partition(">")
-    words = (escape(text, quote=False) for text in (title, description))
-    told = "\n <title>{}</title>\n <desc>{}</desc>".format(*words)
-    lines = f'{head}{opening}role="img" {tag}>{told}{content}'.splitlines()
-    return "\n".join(line.rstrip() for line in lines) + "\n"

@@ -2,32 +2,15 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping
-from html import escape
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-_TEXT, _PATCHED, _UNPATCHED = "#808080", "#3d8fd1", "#d9730d"
-"""Of a contrast of at least 3 to white and to black; what is told by colour is told by form as well."""
-_STYLE = {
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "mtp-bridge-kit",
-    "font.size": 9,
-    "text.color": _TEXT,
-    "axes.edgecolor": _TEXT,
-    "axes.labelcolor": _TEXT,
-    "axes.titlesize": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "xtick.color": _TEXT,
-    "ytick.color": _TEXT,
-    "hatch.color": "#ffffff",
-}
-_NOTHING = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+from mtp_regression.maintenance.bench.drawing import BLUE, ORANGE, TEXT, drawn_alike, svg
+
+_PATCHED, _UNPATCHED = BLUE, ORANGE
 PARTS = ("embedding", "layer 1", "layer 2", "layer 3", "layer 4", "output layer")
 
 
@@ -40,20 +23,13 @@ def figure(found: Mapping[str, Any]) -> str:
     Returns:
         The SVG; the same bytes for the same figures and release of matplotlib.
     """
-    with mpl.rc_context(_STYLE):
+    with drawn_alike():
         whole = Figure(figsize=(10.5, 3.5), layout="constrained")
         one, two, three = whole.subplots(1, 3, width_ratios=(1, 1.5, 1.3))
         _losses(one, found)
         _gradients(two, found)
         _training(three, found)
-        written = io.StringIO()
-        whole.savefig(written, format="svg", transparent=True, metadata=_NOTHING)
-    head, opening, rest = written.getvalue().partition("<svg ")
-    tag, _, content = rest.partition(">")
-    words = (escape(text, quote=False) for text in (TITLE, description(found)))
-    told = "\n <title>{}</title>\n <desc>{}</desc>".format(*words)
-    lines = f'{head}{opening}role="img" {tag}>{told}{content}'.splitlines()
-    return "\n".join(line.rstrip() for line in lines) + "\n"
+        return svg(whole, TITLE, description(found))
 
 
 TITLE = "MTP's loss and gradients with its experts loaded, and not"
@@ -86,12 +62,12 @@ def _losses(axes: Axes, found: Mapping[str, Any]) -> None:
     bars = axes.barh(
         ["0.4.2", "0.4.2, patched", "transformers"],
         values,
-        color=[_UNPATCHED, _PATCHED, _TEXT],
+        color=[_UNPATCHED, _PATCHED, TEXT],
         hatch=["//", "", ""],
         height=0.6,
     )
     axes.bar_label(bars, [f"{value:.3f}" for value in values], padding=3)
-    axes.axvline(found["entropy"], color=_TEXT, linestyle=":")
+    axes.axvline(found["entropy"], color=TEXT, linestyle=":")
     axes.set(title="MTP loss, same tokens", xlabel="nats a token; dotted: least possible")
     axes.set_xlim(0, 1.3 * max(values))
 
