@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from mtp_regression.ranks.world import World, external_world, joined
+from mtp_regression.ranks.world import World, external_world, joined, leave
 
 IMPORTED_BY = os.getpid()
 
@@ -98,7 +98,7 @@ def imported_by(_world: World) -> int:
 
 def as_slurm_tasks(world: World) -> list[float]:
     """Meets again, twice, as Slurm's tasks would."""
-    dist.destroy_process_group()
+    leave(world)  # not before the other has joined
     task = external_world(
         environ={
             "SLURM_PROCID": str(world.rank),
