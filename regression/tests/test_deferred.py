@@ -63,14 +63,15 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(imports, "_deferred", {})
     monkeypatch.setattr(imports, "_to_fill", {})
-    before = set(sys.modules)
     try:
         with deferring(LISTED):
             module = importlib.import_module("user")
         assert ran() == []
         yield module
     finally:
-        for name in set(sys.modules) - before:
+        # These alone: others that a test has caused to be imported may not bear it twice.
+        own = {Path(name).parts[0].removesuffix(".py") for name in FILES}
+        for name in [name for name in sys.modules if name.partition(".")[0] in own]:
             del sys.modules[name]
 
 

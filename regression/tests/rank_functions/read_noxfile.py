@@ -16,7 +16,17 @@ def read_noxfile(nox: ModuleType) -> dict[str, Any]:
 
     Its own modules are imported anew, and forgotten: each holds the nox that it was imported with.
     """
-    kept = {name: of for name, of in sys.modules.items() if name.partition(".")[0] != "requirements"}
     path = mock.patch.object(sys, "path", [*sys.path])
-    with mock.patch.dict(sys.modules, kept | {"nox": nox}, clear=True), path, chdir(ROOT):
-        return runpy.run_path("noxfile.py", run_name="noxfile")
+    before = _forget("nox", "requirements")
+    sys.modules["nox"] = nox
+    try:
+        with path, chdir(ROOT):
+            return runpy.run_path("noxfile.py", run_name="noxfile")
+    finally:
+        _forget("nox", "requirements")
+        sys.modules.update(before)
+
+
+def _forget(*tops: str) -> dict[str, ModuleType]:
+    """Take modules out of `sys.modules`, and no other: some may not be imported twice."""
+    return {name: sys.modules.pop(name) for name in [*sys.modules] if name.partition(".")[0] in tops}
