@@ -70,7 +70,7 @@ def user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         yield module
     finally:
         # These alone: others that a test has caused to be imported may not bear it twice.
-        own = {Path(name).parts[0].removesuffix(".py") for name in FILES}
+        own = {path.name.partition(".")[0] for path in tmp_path.iterdir()}
         for name in [name for name in sys.modules if name.partition(".")[0] in own]:
             del sys.modules[name]
 
