@@ -28,10 +28,8 @@ def compare_tensor(expected: RawTensor, actual: RawTensor) -> tuple[Verdict, str
     if expected.shape != actual.shape:
         return Verdict.WRONG, f"shape {list(actual.shape)} instead of {list(expected.shape)}"
     same_dtype = expected.dtype == actual.dtype
-    read_want, read_have = (
-        expected.reader(),
-        actual.reader(),
-    )  # once: bytes may be made when they are asked for
+    # Once: bytes may be made when they are asked for.
+    read_want, read_have = expected.reader(), actual.reader()
     if same_dtype and _equal(expected, actual, read_want, read_have):
         return Verdict.EXACT, ""
     want_dtype, have_dtype = DTYPES[expected.dtype], DTYPES[actual.dtype]

@@ -37,12 +37,7 @@ class Stored:
             ValueError: It ends before the bytes do.
         """
         if self.size < _SMALL:
-            with self.path.open("rb", buffering=0) as file:
-                file.seek(self.offset)
-                content = file.read(self.size)
-            if len(content) < self.size:
-                raise ValueError(f"{self.path} ends at byte {self.offset + len(content)}")
-            return np.frombuffer(content, np.uint8)
+            return self.read(0, self.size)
         return np.asarray(np.memmap(self.path, np.uint8, mode="r", offset=self.offset, shape=(self.size,)))
 
     def read(self, start: int, end: int) -> NDArray[np.uint8]:
@@ -50,9 +45,15 @@ class Stored:
 
         Raises:
             OSError: The file cannot be read.
+            ValueError: It ends before the bytes do.
         """
         count = max(0, min(end, self.size) - start)
-        return np.fromfile(self.path, np.uint8, count, offset=self.offset + start)
+        with self.path.open("rb", buffering=0) as file:
+            file.seek(self.offset + start)
+            content = file.read(count)
+        if len(content) < count:
+            raise ValueError(f"{self.path} ends at byte {self.offset + start + len(content)}")
+        return np.frombuffer(content, np.uint8)
 
     def equals(self, other: Stored) -> bool:
         """Whether another has the same bytes. They are read, for each page of a map costs more than a read.

@@ -6,27 +6,21 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import tempfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import combinations
 from pathlib import Path
 
 from mtp_fixtures import CheckpointSpec, preset
 from mtp_regression.mutants import bridges
-from mtp_regression.mutants.run import jobs
+from mtp_regression.mutants.run import jobs, judged, processes
 from mtp_regression.mutants.table import MUTANTS
 from mtp_regression.ranks.parallel import GRID, Parallel, read_layout
-from mtp_regression.ranks.process import die_with_caller
-from mtp_regression.roundtrip.judge import judge
-from mtp_regression.roundtrip.launch import StartedRanks, run_case
 from mtp_regression.roundtrip.request import MAIN_JOB
 from mtp_regression.stages.case import Case, Stage
 
 DATA = Path(__file__).with_name("grid.json")
-_TIME_LIMIT = 120.0
 
 Seen = Mapping[str, Collection[str]]
 """Layouts that see a mistake, by the mistake."""
@@ -89,8 +83,7 @@ def measure(grid: Sequence[Parallel] = GRID) -> dict[str, list[str]]:
     with tempfile.TemporaryDirectory(prefix="mtp-mutants-") as name:
         scratch = Path(name)
         checkpoints = [CheckpointSpec(preset(model)).write(scratch / model) for model in MAIN_JOB]
-        context = multiprocessing.get_context("spawn")  # a fork of one that has threads may hang
-        with ProcessPoolExecutor(jobs(), context, initializer=die_with_caller) as pool:
+        with processes(jobs()) as pool:
             layouts = pool.map(partial(seen_in, grid, checkpoints, scratch), names)
             return dict(zip(names, layouts, strict=True))
 
@@ -110,5 +103,4 @@ def seen_in(grid: Sequence[Parallel], checkpoints: Sequence[Path], logs: Path, n
 
 def _sees(name: str, stage: Stage, checkpoint: Path, parallel: Parallel, logs: Path) -> bool:
     case = Case(f"{bridges.__name__}:{name}", checkpoint, parallel)
-    evidence = run_case(case, StartedRanks(_TIME_LIMIT, in_threads=True), logs / name, [stage])
-    return not all(record.passed for record in judge(case, evidence, ()))
+    return not all(record.passed for record in judged(case, logs / name, [stage]))

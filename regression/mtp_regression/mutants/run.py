@@ -27,6 +27,7 @@ from mtp_regression.ranks.parallel import Parallel, Resharding, read_layout
 from mtp_regression.ranks.process import die_with_caller
 from mtp_regression.ranks.rank import RankError
 from mtp_regression.ranks.threads import ThreadRank, run_threads
+from mtp_regression.reporting.record import Record
 from mtp_regression.roundtrip.judge import judge
 from mtp_regression.roundtrip.launch import StartedRanks, run_case
 from mtp_regression.stages.case import CHECKS, Case, Stage
@@ -89,10 +90,7 @@ def results(mutants: Sequence[Mutant], *, right: bool = False) -> Iterator[Resul
         for mutant in mutants:
             if mutant.checkpoint not in written:
                 written[mutant.checkpoint] = mutant.write(scratch / f"checkpoint-{len(written)}")
-        # New processes: a fork of one that has threads may hang.
-        context = multiprocessing.get_context("spawn")
-        number = min(len(mutants), jobs())
-        with ProcessPoolExecutor(number, context, initializer=die_with_caller) as pool:
+        with processes(min(len(mutants), jobs())) as pool:
             futures = [
                 pool.submit(result, mutant.name, written[mutant.checkpoint], scratch / mutant.name, right)
                 for mutant in mutants
@@ -102,6 +100,12 @@ def results(mutants: Sequence[Mutant], *, right: bool = False) -> Iterator[Resul
                     yield future.result()
             finally:  # whoever asked may have left
                 pool.shutdown(cancel_futures=True)
+
+
+def processes(number: int) -> ProcessPoolExecutor:
+    """Return so many processes that end with this one, and are new: a fork of one with threads may hang."""
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(number, context, initializer=die_with_caller)
 
 
 def jobs() -> int:
@@ -141,10 +145,14 @@ def seen(mutant: Mutant, adapter: str, checkpoint: Path, logs: Path) -> dict[Sta
     wrong = wrong_in(checkpoint) if Stage.REFUSED in mutant.seen_by else ()
     case = Case(adapter, checkpoint, parallel, mutant.name, wrong=wrong)
     stages = [stage for stage in case.takes(CHECKS) if stage is not Stage.FORWARD]  # which needs torch
-    evidence = run_case(case, StartedRanks(_TIME_LIMIT, in_threads=True), logs, stages)
-    records = judge(case, evidence, ())
+    records = judged(case, logs, stages)
     assert {record.stage for record in records} == {*stages}
     return {Stage(record.stage): record.tensors for record in records if not record.passed}
+
+
+def judged(case: Case, logs: Path, stages: Sequence[Stage]) -> list[Record]:
+    """Take a case through stages with ranks that are threads, and judge it by what no one declares."""
+    return judge(case, run_case(case, StartedRanks(_TIME_LIMIT, in_threads=True), logs, stages), ())
 
 
 def failed_criteria(mutant: Mutant, bridge: type, checkpoint: Path, scratch: Path) -> dict[str, bool]:

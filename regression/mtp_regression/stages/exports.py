@@ -54,9 +54,8 @@ def _leave_half_way(loaded: Loaded) -> None:
         tensors = loaded.bridge.stream()
         for _ in islice(tensors, min(len(loaded.source) // 2, _HALF_WAY_AT_MOST)):
             pass
-        if close := getattr(
-            tensors, "close", None
-        ):  # what the interpreter does with a generator that is left
+        # What the interpreter does with a generator that is left.
+        if close := getattr(tensors, "close", None):
             close()
     loaded.barrier()
 
