@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import alive
 
 KILLED = "os.kill(os.getpid(), signal.SIGKILL)"
 WORKERS = f"""
@@ -37,14 +38,6 @@ print(Path("pid").read_text(), flush=True)
 """
 
 
-def runs(pid: int) -> bool:
-    """Whether a process is there, and has not ended."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 @pytest.mark.parametrize("script", [WORKERS, TESTS], ids=["workers", "tests"])
 def test_what_was_started_ends_with_a_killed_command(script: str, tmp_path: Path) -> None:
     (tmp_path / "script.py").write_text(script)
@@ -55,7 +48,7 @@ def test_what_was_started_ends_with_a_killed_command(script: str, tmp_path: Path
     started = [int(word) for word in (tmp_path / "printed").read_text().split()]
     assert started
     deadline = time.monotonic() + 30
-    while (left := [pid for pid in started if runs(pid)]) and time.monotonic() < deadline:
+    while (left := [pid for pid in started if alive(pid)]) and time.monotonic() < deadline:
         time.sleep(0.01)
     for pid in left:
         os.kill(pid, signal.SIGKILL)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from processes import alive
 
 from mtp_regression import on_cpu
 
@@ -80,13 +81,6 @@ print(len(names), "of", len(list(state.keys())), torch.distributed.get_backend()
 
 def python(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *words], cwd=folder, capture_output=True, text=True, check=False)
-
-
-def alive(pid: str) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def reduce(folder: Path, how: str, time_limit: float = 120.0) -> tuple[int, list[str]]:

@@ -14,6 +14,7 @@ from types import ModuleType
 
 import pytest
 import rank_jobs
+from processes import alive
 
 from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.ranks.run import PreloadError, RankError, run, warm
@@ -29,13 +30,6 @@ def jobs() -> ModuleType:
     """The module rank_jobs; its ranks need a fork server, which has started."""
     warm()
     return rank_jobs
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def gone(processes: list[int]) -> bool:

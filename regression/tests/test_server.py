@@ -18,6 +18,7 @@ from threading import Barrier
 from typing import Any
 
 import pytest
+from processes import alive
 from reports import but_seconds
 from typer.testing import CliRunner
 
@@ -70,13 +71,6 @@ def facts():
         "main": sorted(vars(sys.modules["__main__"])),
     }
 """
-
-
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def until(true: Callable[[], object]) -> None:
