@@ -20,11 +20,11 @@ if TYPE_CHECKING:  # the list of public names; `attach` reads it
     from mtp_regression.conformance.run import run_checks as run_checks
     from mtp_regression.conformance.testing import BridgeConformance as BridgeConformance
     from mtp_regression.ranks.devices import Device as Device
-    from mtp_regression.ranks.fork_server import PreloadError as PreloadError
     from mtp_regression.ranks.parallel import GRID as GRID
     from mtp_regression.ranks.parallel import Coordinates as Coordinates
     from mtp_regression.ranks.parallel import Grid as Grid
     from mtp_regression.ranks.parallel import Parallel as Parallel
+    from mtp_regression.ranks.processes.fork_server import PreloadError as PreloadError
     from mtp_regression.ranks.rank import RankError as RankError
     from mtp_regression.ranks.run import run as run
     from mtp_regression.ranks.world import World as World

@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from mtp_regression.commands.app import app
-from mtp_regression.ranks import fork_server
-from mtp_regression.ranks.fork_server import warm
+from mtp_regression.ranks.processes import fork_server
+from mtp_regression.ranks.processes.fork_server import warm
 from mtp_regression.server import client
 
 Job = Callable[..., tuple[int, dict[str, Any]]]

@@ -13,6 +13,8 @@ Job = Callable[..., tuple[int, dict[str, Any]]]
 
 Q36 = "qwen3.6-35b-a3b"
 INDEX = "model.safetensors.index.json"
+_AXIAL = {"rope_theta": 10000.0, "rope_type": "axial"}
+_ANOTHER_ROPE = 'unexpected: is {"rope_theta": 1000000.0, "rope_type": "axial"}'
 
 
 @pytest.mark.megatron
@@ -65,12 +67,15 @@ def test_what_is_beside_the_weights_is_named(
         ({"text_config": {}}, ["missing: was 1"]),
         ({"text_config": {"rms_norm_eps": 1, "mtp_num_hidden_layers": 1}}, ["unexpected: is 1"]),
         ({"output_router_logits": False}, ["unexpected: is false"]),
+        ({"vision_config": {"depth": 2, "rope_parameters": _AXIAL}}, []),
+        ({"vision_config": {"depth": 2, "rope_parameters": _AXIAL | {"rope_theta": 1e6}}}, [_ANOTHER_ROPE]),
+        ({"vision_config": {"depth": 2, "rope_theta": 1e4}}, ["unexpected: is 10000.0"]),
     ],
 )
 def test_fields_are_compared_as_they_are_parsed(
     change: dict[str, Any], found: list[str], tmp_path: Path
 ) -> None:
-    config = {"text_config": {"rms_norm_eps": 1}, "transformers_version": "4"}
+    config = {"text_config": {"rms_norm_eps": 1}, "vision_config": {"depth": 2}, "transformers_version": "4"}
     source, saved = tmp_path / "source", tmp_path / "saved"
     for folder, content in ((source, config), (saved, config | change)):
         folder.mkdir()

@@ -37,7 +37,7 @@ except ImportError:
 
 COMMAND = """
 import json, os, sys
-from mtp_regression.ranks import fork_server
+from mtp_regression.ranks.processes import fork_server
 from mtp_regression.server import borrowed
 borrowed._installed = lambda module: True
 fork_server.warm(["heavy"])

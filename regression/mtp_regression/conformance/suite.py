@@ -11,8 +11,8 @@ from pathlib import Path
 
 from mtp_regression.adapters.find import AdapterError, Examined
 from mtp_regression.conformance.subjects import Subject, subjects, wrong_in
-from mtp_regression.ranks.fork_server import PreloadError
 from mtp_regression.ranks.parallel import Parallel, Resharding
+from mtp_regression.ranks.processes.fork_server import PreloadError
 from mtp_regression.ranks.scratch import scratch
 from mtp_regression.ranks.world import World
 from mtp_regression.roundtrip.asked import conformance_command

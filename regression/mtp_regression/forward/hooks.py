@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import nn
@@ -53,3 +56,18 @@ def positions(decoder: nn.Module) -> Iterator[list[torch.Tensor]]:
         yield found
     finally:
         handle.remove()
+
+
+@contextmanager
+def in_torch(module: ModuleType) -> Iterator[None]:
+    """Have a module of transformers compute in torch alone.
+
+    Since 5.17 it takes the kernels of fla where that is installed, on a CPU too, which they do not run on.
+    """
+    own = {
+        name: inspect.unwrap(function)
+        for name, function in vars(module).items()
+        if inspect.isfunction(function) and function.__module__ == module.__name__
+    }
+    with mock.patch.multiple(module, **own):
+        yield

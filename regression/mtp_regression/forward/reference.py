@@ -128,7 +128,11 @@ class Reference:
         if any(name in batch for name, _ in _SEEN):
             image, video = self._seen
             given["mm_token_type_ids"] = (ids == image).long() + 2 * (ids == video).long()
-        with hooks.returned(self._decoder.norm) as states, hooks.positions(self._decoder) as positions:
+        with (
+            hooks.in_torch(importlib.import_module(type(self._decoder).__module__)),
+            hooks.returned(self._decoder.norm) as states,
+            hooks.positions(self._decoder) as positions,
+        ):
             found = {"main": self._model(**given, use_cache=False).logits}
             hidden = states[-1]
             for number, layer in enumerate(self._mtp):

@@ -195,18 +195,22 @@ def gpu_check(
     pack: Annotated[Path | None, typer.Option(help="Make a folder of wheels, and do nothing else.")] = None,
     cpu: Annotated[bool, typer.Option("--cpu", help="The same steps on the CPU, all of them tiny.")] = False,
     minutes: Annotated[float, typer.Option(min=0, help="The most that the steps may take.")] = 8.0,
+    step: Annotated[list[str] | None, typer.Option(help="A step alone; may be repeated.")] = None,
 ) -> None:
     """Show on a GPU what only a GPU can show: docs/gpu.md."""
     from mtp_regression.maintenance.gpu_check import pack as packing
 
     if pack is not None:
-        refuse(context, ["folder", "wheels", "cpu", "minutes"], "with --pack, which runs no step")
+        refuse(context, ["folder", "wheels", "cpu", "minutes", "step"], "with --pack, which runs no step")
         made = packing.pack(pack)
         print(f"{len(made)} wheels, {sum(path.stat().st_size for path in made) / 1e6:.1f} MB, in {pack}")
         return
     from mtp_regression.maintenance.gpu_check.run import main
+    from mtp_regression.maintenance.gpu_check.steps import STEPS
 
-    raise typer.Exit(main(folder, wheels=wheels, on_gpu=not cpu, minutes=minutes))
+    if unknown := [name for name in step or () if name not in STEPS]:
+        raise typer.BadParameter(f"{unknown[0]} is none of {', '.join(STEPS)}", param_hint="--step")
+    raise typer.Exit(main(folder, wheels=wheels, on_gpu=not cpu, minutes=minutes, steps=step or ()))
 
 
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})

@@ -24,7 +24,7 @@ from mtp_regression.mutants.criteria import CRITERIA
 from mtp_regression.mutants.mutant import Mutant
 from mtp_regression.mutants.table import MUTANTS
 from mtp_regression.ranks.parallel import Parallel, Resharding, read_layout
-from mtp_regression.ranks.process import die_with_caller
+from mtp_regression.ranks.processes.process import die_with_caller
 from mtp_regression.ranks.rank import RankError
 from mtp_regression.ranks.threads import ThreadRank, run_threads
 from mtp_regression.reporting.record import Record

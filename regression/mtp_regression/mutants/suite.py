@@ -17,7 +17,7 @@ from pathlib import Path
 from mtp_regression.mutants.mutant import Mutant
 from mtp_regression.mutants.run import jobs
 from mtp_regression.mutants.under_test import ASKED, MUTANT
-from mtp_regression.ranks.process import kill_at_hangup
+from mtp_regression.ranks.processes.process import kill_at_hangup
 
 _AT_LEAST, _TIMES = 60.0, 10
 """Seconds that the command may take with a mutant, and how many times what it takes with right bridges."""

@@ -80,7 +80,7 @@ def _of_the_bridge(error: BaseException) -> TracebackType | None:
 
 
 _SUITE = re.compile(
-    rf"{re.escape(str(Path(__file__).parents[1]))}/(adapters/using|(ranks|stages|comparison)/\w+)\.py$"
+    rf"{re.escape(str(Path(__file__).parents[1]))}/(adapters/using|(ranks|ranks/processes|stages|comparison)/\w+)\.py$"
 )
 
 

@@ -1,7 +1,7 @@
 """Runs a function on the ranks of a torch.distributed process group: one process per rank, on this machine.
 
-On the CPU the ranks are forked from a server that has imported the heavy modules once; on GPUs each rank is a
-fresh interpreter, because CUDA cannot be used after a fork.
+On the CPU the ranks are forked from a server that has imported the heavy modules once; on GPUs, where a fork
+cannot use CUDA, they are interpreters that are kept for the next run.
 """
 
 from __future__ import annotations
@@ -13,20 +13,21 @@ import pickle
 import re
 import signal
 import time
-from contextlib import suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from mtp_regression.ranks.devices import Device
-from mtp_regression.ranks.fork_server import PreloadError, children, starting, warm
-from mtp_regression.ranks.process import Job, live
+from mtp_regression.ranks.processes.fork_server import PreloadError, children, starting, warm
+from mtp_regression.ranks.processes.kept import Worker, kept
+from mtp_regression.ranks.processes.process import Job, kill, live
 from mtp_regression.ranks.rank import Kind, Raised, RankError
 from mtp_regression.ranks.scratch import scratch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from multiprocessing.process import BaseProcess
 
 __all__ = ["PreloadError", "RankError", "run", "warm"]
@@ -56,8 +57,9 @@ def run(
 ) -> list[Any]:
     """Calls `function(world, *args)` on every rank of a new process group; threads may do so side by side.
 
-    Afterwards, even on an error, no rank is alive, nor any process that a rank started. They end with this
-    process, even if it is killed. Ranks have this process's module path, working folder and environment.
+    Afterwards, even on an error, no rank is alive, nor any process that a rank started, but for ranks on GPUs
+    that have ended well (`processes.kept`). All end with this process, even if it is killed. Ranks have this
+    process's module path, working folder and environment.
 
     Args:
         function: A function of an importable module; its result is pickled, to be taken apart here.
@@ -89,36 +91,50 @@ def run(
         environment = dict(os.environ) | device.environment
         asked = time.monotonic()
         job = Job(payload, world_size, device, time_limit, folder, logs, environment, asked)
-        # Not torch's start_processes: this process would have to import torch.
-        context: Any = multiprocessing.get_context("spawn" if device.on_gpu else "forkserver")
-        ranks: list[BaseProcess] = [context.Process(target=live, args=(n, job)) for n in range(world_size)]
-        started: set[BaseProcess] = set()
-        try:
-            with children:
-                others = set(multiprocessing.active_children())
-                try:
-                    with starting(device):
-                        for process in ranks:
-                            process.start()
-                finally:
-                    # After an interrupt during the start, some ranks are only in the list of children.
-                    started = set(multiprocessing.active_children()) - others
+        with _STARTS[device](job) as ranks:
             _wait(ranks, job)
-        finally:
-            with children:
-                _kill(started)
         results = [job.file(rank, "result").read_bytes() for rank in range(world_size)]
         return [pickle.loads(result) for result in results]  # noqa: S301 - made by processes started here
 
 
-def _wait(ranks: Sequence[BaseProcess], job: Job) -> None:
+@contextmanager
+def _forked(job: Job) -> Iterator[Sequence[BaseProcess]]:
+    """Fork a process for each rank, and have none of them left at the end of a `with` block."""
+    # Not torch's start_processes: this process would have to import torch.
+    context: Any = multiprocessing.get_context("forkserver")
+    ranks: list[BaseProcess] = [context.Process(target=live, args=(n, job)) for n in range(job.size)]
+    started: set[BaseProcess] = set()
+    try:
+        with children:
+            others = set(multiprocessing.active_children())
+            try:
+                with starting():
+                    for process in ranks:
+                        process.start()
+            finally:
+                # After an interrupt during the start, some ranks are only in the list of children.
+                started = set(multiprocessing.active_children()) - others
+        yield ranks
+    finally:
+        with children:
+            kill(started)
+
+
+_STARTS: dict[Device, Callable[[Job], AbstractContextManager[Sequence[BaseProcess | Worker]]]] = {
+    Device.CPU: _forked,
+    Device.CUDA: kept,
+    Device.CUDA_SHARED: kept,
+}
+
+
+def _wait(ranks: Sequence[BaseProcess | Worker], job: Job) -> None:
     """Returns when all ranks have ended well; raises RankError at the first failure or at the time limit."""
     deadline = time.monotonic() + job.time_limit
-    running = {process.sentinel: rank for rank, process in enumerate(ranks)}
+    running: dict[Any, int] = {process.sentinel: rank for rank, process in enumerate(ranks)}
     failures: list[_Failure] = []
     while running:
         ready = connection.wait(list(running), max(0.0, deadline - time.monotonic()))
-        for rank in [running.pop(cast("int", sentinel)) for sentinel in ready]:
+        for rank in [running.pop(cast("Any", sentinel)) for sentinel in ready]:
             with children:
                 ranks[rank].join()
             if ranks[rank].exitcode != 0 or not job.file(rank, "result").exists():
@@ -193,14 +209,3 @@ def _waits(stack: str) -> bool:
         return False
     line = linecache.getline(frame["file"], int(frame["line"]))
     return bool(_COLLECTIVE.search(frame["file"])) or ".wait(" in line
-
-
-def _kill(processes: Iterable[BaseProcess]) -> None:
-    """Kills processes and their groups, and returns when they are gone."""
-    for process in processes:
-        with suppress(ProcessLookupError):  # the group is empty, or not made yet
-            os.killpg(process.pid or 0, signal.SIGKILL)
-        process.kill()
-    for process in processes:
-        process.join()
-        process.close()

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import itertools
 import os
 from contextlib import contextmanager
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
 _TORCHRUN = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
-_joins = itertools.count()
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class World:
             dist.barrier(device_ids=[self.gpu] if self.device is Device.CUDA else None)
 
     def peak_gpu_bytes(self) -> int:
-        """Return the most that torch has allocated on this rank's GPU so far; 0 without one."""
+        """Return the most that torch has allocated on this rank's GPU since it joined; 0 without one."""
         import torch
 
         return int(torch.cuda.max_memory_allocated())
@@ -137,15 +137,15 @@ def _slurm_rendezvous(environ: Mapping[str, str]) -> str:
 
 
 @functools.cache
-def _store(world: World, timeout: timedelta) -> Any:
-    """The ranks' key-value store, one for the life of the process.
+def _store(world: World, timeout: timedelta) -> tuple[Any, Iterator[int]]:
+    """The ranks' key-value store, one for the life of the process, and a count of the groups that used it.
 
     With one per group, a fast rank would find the previous group's, still open, at the same address.
     """
     import torch.distributed as dist
 
     store, _, _ = next(dist.rendezvous(world.rendezvous, world.rank, world.size, timeout=timeout))
-    return store
+    return store, itertools.count()
 
 
 def join(world: World, timeout: timedelta = timedelta(minutes=30)) -> None:
@@ -164,20 +164,29 @@ def join(world: World, timeout: timedelta = timedelta(minutes=30)) -> None:
     os.environ.update(RANK=str(world.rank), WORLD_SIZE=str(world.size), LOCAL_RANK=str(local_rank))
     if world.device.on_gpu:
         torch.cuda.set_device(world.gpu)
+        torch.cuda.reset_peak_memory_stats()
     # The store outlives the group; a prefix keeps each group's keys apart.
-    store = dist.PrefixStore(f"join{next(_joins)}", _store(world, timeout))
+    store, groups = _store(world, timeout)
+    store = dist.PrefixStore(f"join{next(groups)}", store)
     dist.init_process_group(
         world.device.backend, store=store, rank=world.rank, world_size=world.size, timeout=timeout
     )
 
 
 def leave(world: World) -> None:
-    """Waits for all ranks, so that no connection closes too early, and destroys the process groups."""
+    """Waits for all ranks, so that no connection closes too early, and destroys the process groups.
+
+    Gives the GPU's memory back, of which another process, or the next case, may need all.
+    """
+    import torch
     import torch.distributed as dist
 
     if dist.is_initialized():
         world.barrier()
         dist.destroy_process_group()
+    if world.device.on_gpu:
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from typing import Any
 
 from mtp_regression.megatron.environment import kit_release
 from mtp_regression.ranks.devices import Device
-from mtp_regression.ranks.fork_server import ImportedBy
+from mtp_regression.ranks.processes.fork_server import ImportedBy
 from mtp_regression.reporting.record import Record
 
 SCHEMA = 5

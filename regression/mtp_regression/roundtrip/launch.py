@@ -11,8 +11,8 @@ from pathlib import Path
 from mtp_regression.adapters.find import AdapterError, Examined, examine, find, full_name
 from mtp_regression.ranks import run as ranks
 from mtp_regression.ranks.devices import Device
-from mtp_regression.ranks.fork_server import call
 from mtp_regression.ranks.ledger import waited
+from mtp_regression.ranks.processes import fork_server, kept
 from mtp_regression.ranks.rank import RankError
 from mtp_regression.ranks.scratch import scratch
 from mtp_regression.ranks.threads import run_threads
@@ -136,15 +136,19 @@ class StartedRanks:
         """Import a bridge for all ranks to come, and look at the adapter's class.
 
         Returns:
-            Seconds that the import took, 0 on GPUs, where every rank imports it itself; and what is known of
-            the adapter.
+            Seconds that the import took, on GPUs in the first of the ranks; and what is known of the adapter.
 
         Raises:
             AdapterError: There is no such class, or it lacks a role.
             PreloadError: The bridge cannot be imported.
         """
-        seconds = 0.0 if self.device.on_gpu else ranks.warm(_modules(adapter))
-        examined: Examined = call(examine, adapter, device=self.device)
+        begin = time.monotonic()
+        if self.device.on_gpu:
+            examined: Examined = kept.call(examine, adapter)
+        else:
+            ranks.warm(_modules(adapter))
+            examined = fork_server.call(examine, adapter)
+        seconds = time.monotonic() - begin
         if examined.problem:
             raise AdapterError(examined.problem)
         self.in_threads = examined.in_threads

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from mtp_regression.adapters.find import AdapterError, Examined, examine
-from mtp_regression.ranks.fork_server import ImportedBy, imported_by
 from mtp_regression.ranks.ledger import Ledger
+from mtp_regression.ranks.processes.fork_server import ImportedBy, imported_by
 from mtp_regression.ranks.run import PreloadError
 from mtp_regression.ranks.world import World, external_world
 from mtp_regression.reporting.differences import compare_reports

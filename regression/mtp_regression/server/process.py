@@ -173,7 +173,7 @@ class _Server:
             os.environ.clear()
             os.environ.update(asked["environment"])
             importlib.invalidate_caches()
-            forkserver.main(listener, alive, ["mtp_regression.ranks.preload"])
+            forkserver.main(listener, alive, ["mtp_regression.ranks.processes.preload"])
         except SystemExit:
             pass
         except BaseException:

@@ -25,7 +25,7 @@ from mtp_bridge_patch.releases import ENVIRONMENTS
 from mtp_regression.findings.finding import DISTRIBUTIONS, MEGATRON_BRIDGE, Finding
 from mtp_regression.maintenance.known import conclude
 from mtp_regression.on_cpu import run_ranks
-from mtp_regression.ranks.fork_server import warm
+from mtp_regression.ranks.processes.fork_server import warm
 
 _TIME_LIMIT = 240.0
 _PATCHED = "mtp_regression.maintenance.findings.patched"

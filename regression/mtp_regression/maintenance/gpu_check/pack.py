@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import compileall
+import os
 import re
 import shutil
 import subprocess
@@ -11,6 +12,8 @@ import tomllib
 import zipfile
 from importlib import resources
 from pathlib import Path
+
+from mtp_regression.deferred.imports import SWITCH
 
 LIMIT = 55 * 10**6
 """Bytes that the wheels may have together."""
@@ -46,7 +49,10 @@ def pack(folder: Path) -> list[Path]:
     machine = tomllib.loads(resources.files(__package__).joinpath("machine.toml").read_text(encoding="utf-8"))
     needless = {*machine["there"], *machine["left_out"], "mtp-bridge-kit"}
     command = [sys.executable, "-c", TOUCHED]
-    touched = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+    undeferred = os.environ | {SWITCH: "0"}  # what is deferred may be touched there
+    touched = subprocess.run(
+        command, check=True, stdout=subprocess.PIPE, text=True, env=undeferred
+    ).stdout.split()
     wanted = [pin for pin in touched if _name(pin) not in needless and not _CUDA.match(_name(pin))]
     shutil.rmtree(folder, ignore_errors=True)
     root = Path(__file__).parents[4]

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import tempfile
+from collections.abc import Collection
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +19,9 @@ from mtp_regression.maintenance.gpu_check.steps import Check, Result
 from mtp_regression.maintenance.gpu_check.table import cell_table, step_table
 
 
-def main(folder: Path, *, wheels: Path | None, on_gpu: bool, minutes: float) -> int:
+def main(
+    folder: Path, *, wheels: Path | None, on_gpu: bool, minutes: float, steps: Collection[str] = ()
+) -> int:
     """Run the check.
 
     Args:
@@ -26,6 +29,7 @@ def main(folder: Path, *, wheels: Path | None, on_gpu: bool, minutes: float) -> 
         wheels: A folder of wheels that the environment lacks.
         on_gpu: Without it every step runs on the CPU, at tiny scale.
         minutes: The most that the steps may take together.
+        steps: Names of the steps to take; none for all.
 
     Returns:
         0 if every step showed what it should, else 1.
@@ -50,7 +54,7 @@ def main(folder: Path, *, wheels: Path | None, on_gpu: bool, minutes: float) -> 
             environment=environment,
         )
         results: list[Result] = []
-        for result in check.run():
+        for result in check.run(steps):
             results.append(result)
             console.print(f"{result.name}: {'ok' if result.passed else 'FAILED'}, {result.seconds:.0f} s")
             _write(folder / "gpu_check.json", check, results)

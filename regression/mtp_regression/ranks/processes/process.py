@@ -10,6 +10,7 @@ import pickle
 import select
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, cast
@@ -17,7 +18,9 @@ from typing import TYPE_CHECKING, Literal, cast
 from mtp_regression.ranks.rank import Raised
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from io import TextIOWrapper
+    from multiprocessing.process import BaseProcess
     from pathlib import Path
 
     from mtp_regression.ranks.devices import Device
@@ -42,11 +45,25 @@ class Job:
 
 
 def live(rank: int, job: Job) -> None:
-    """Runs a rank's process: joins the group, calls the function, writes its result; does not return."""
+    """Runs a rank's process from its start to its end; does not return."""
+    lead_group()
+    os._exit(work(rank, job))  # at once: the connections' end tells the other ranks
+
+
+def lead_group() -> None:
+    """Has this process end with its caller, and lead a group with which its own processes can be killed."""
     # After Ctrl-C the caller ends the ranks: end at once, even in C code.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    os.setpgid(0, 0)  # so that a rank's own processes can be killed with it
+    os.setpgid(0, 0)
     die_with_caller()
+
+
+def work(rank: int, job: Job) -> int:
+    """Joins the group, calls the function, and writes its result, or what it raised.
+
+    Returns:
+        The exit code.
+    """
     log = os.open(job.logs[rank], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
     os.dup2(log, 1)
     os.dup2(log, 2)
@@ -87,7 +104,19 @@ def live(rank: int, job: Job) -> None:
         sys.stderr.write(raised.traceback)
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(code)  # at once: the connections' end tells the other ranks
+    return code
+
+
+def kill(processes: Iterable[BaseProcess]) -> None:
+    """Kills processes and their groups, and returns when they are gone."""
+    killed = list(processes)
+    for process in killed:
+        with suppress(ProcessLookupError):  # the group is empty, or not made yet
+            os.killpg(process.pid or 0, signal.SIGKILL)
+        process.kill()
+    for process in killed:
+        process.join()
+        process.close()
 
 
 def die_with_caller() -> None:

@@ -72,7 +72,7 @@ def _start(preload: Sequence[str]) -> None:
     cast("Any", forkserver)._forkserver._stop()  # there is no public way to start with other modules
     # What the old server had is likely to be wanted again.
     _preloaded = tuple(dict.fromkeys((*preload, *(_preloaded or ()))))
-    multiprocessing.set_forkserver_preload(["mtp_regression.ranks.preload"])
+    multiprocessing.set_forkserver_preload(["mtp_regression.ranks.processes.preload"])
     log = _log()
     log.unlink(missing_ok=True)
     probe = multiprocessing.get_context("forkserver").Process()
@@ -101,13 +101,12 @@ def imported_by() -> ImportedBy:
     return "server" if borrowed() else "command"
 
 
-def call(function: Callable[..., Any], *args: Any, device: Device = Device.CPU) -> Any:
-    """Calls a function in a process like a rank's: a fork of the server, or for GPUs a new interpreter.
+def call(function: Callable[..., Any], *args: Any) -> Any:
+    """Calls a function in a fork of the server.
 
     Args:
         function: A function of an importable module; its arguments and its result are pickled.
         args: Its arguments.
-        device: See `starting`.
 
     Returns:
         The function's result.
@@ -115,10 +114,10 @@ def call(function: Callable[..., Any], *args: Any, device: Device = Device.CPU) 
     Raises:
         RuntimeError: It raised, or ended the process.
     """
-    context: Any = multiprocessing.get_context("spawn" if device.on_gpu else "forkserver")
+    context: Any = multiprocessing.get_context("forkserver")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(sender, function, args))
-    with children, starting(device):
+    with children, starting():
         process.start()
     sender.close()
     try:
@@ -149,7 +148,7 @@ def starting(device: Device = Device.CPU) -> Iterator[None]:
     """
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
-    modules = [*(_preloaded or ()), "mtp_regression.ranks.process"]
+    modules = [*(_preloaded or ()), "mtp_regression.ranks.processes.process"]
     request = json.dumps({"modules": modules, "path": sys.path, "log": str(_log())})
     try:
         with mock.patch.dict(os.environ, device.environment | {"MTP_PRELOAD": request}):
