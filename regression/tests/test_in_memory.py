@@ -1,15 +1,16 @@
 """The in-memory bridge carries every model through every parallel layout, judged by the suite's stages."""
 
 import tomllib
+import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from mtp_fixtures import FOLDERS, PRESETS, CheckpointSpec, preset, write_faulty
 from mtp_fixtures.plugin import MakeCheckpoint
 from mtp_regression.in_memory.bridge import InMemoryBridge
-from mtp_regression.ranks.parallel import DENSE_GRID, GRID
+from mtp_regression.ranks.parallel import DENSE_GRID, GRID, Parallel
 from mtp_regression.scenarios.table import PIPELINES, RESHARDINGS
 from mtp_regression.stages.case import Stage
 
@@ -100,6 +101,25 @@ def test_every_folder_that_loads(kind: str, tmp_path: Path) -> None:
     folder = write_faulty(CheckpointSpec(preset(Q36)), kind, tmp_path / "checkpoint")
     stages = (*CONVERTED, Stage.FILES)
     assert not found(folder, "tp2", tmp_path / "case", stages=stages)
+
+
+class OneAtATime(InMemoryBridge):
+    """Builds its model only when no other is in memory: two of a published size would not fit."""
+
+    others: ClassVar[weakref.WeakSet[InMemoryBridge]] = weakref.WeakSet()
+
+    def build(self, checkpoint: Path, parallel: Parallel) -> Any:
+        assert not self.others
+        self.others.add(self)
+        return super().build(checkpoint, parallel)
+
+
+def test_a_model_is_given_up_before_the_next_is_built(
+    make_checkpoint: MakeCheckpoint, tmp_path: Path
+) -> None:
+    stages = (Stage.STREAM, Stage.RETRAINED, Stage.RELOADED)  # the last begins with another model
+    adapter = f"{__name__}:{OneAtATime.__name__}"
+    assert not found(make_checkpoint(Q36), "tp1", tmp_path, adapter=adapter, stages=stages)
 
 
 def test_its_release_is_the_kits() -> None:

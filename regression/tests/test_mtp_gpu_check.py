@@ -2,6 +2,7 @@
 
 import io
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from rich.console import Console
 
@@ -50,6 +52,27 @@ def test_all_steps_on_the_cpu(tmp_path: Path) -> None:
     assert table[-1].startswith("7 of 7 steps ok")
     slices = {step: known["reports"][step]["records"][0]["checkpoint"] for step in ("real-size", "generated")}
     assert slices == {"real-size": "slice-per-expert", "generated": "qwen3.6-35b-a3b"}
+
+
+def test_one_step_alone(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "STEPS", dict.fromkeys(STEPS, lambda _: "taken"))
+    assert [result.name for result in check.run(["cpu", "one-rank"])] == ["one-rank", "cpu"]
+    command = [sys.executable, "-m", "mtp_regression.maintenance", "gpu-check", "--step", "gpu"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "'gpu' is none of doctor, one-rank" in done.stderr
+
+
+def test_nothing_goes_on_when_the_check_is_ended(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "mtp_regression.maintenance", "gpu-check", str(tmp_path), "--cpu"]
+    running = subprocess.Popen([*command, "--step", "one-rank"], stdout=subprocess.DEVNULL)
+    started: list[psutil.Process] = []
+    while len(started) < 2:  # the command of the step, and what it has started
+        assert running.poll() is None
+        started = psutil.Process(running.pid).children(recursive=True)
+    running.terminate()
+    assert running.wait() == 128 + signal.SIGTERM
+    assert not psutil.wait_procs(started, timeout=60)[1]
 
 
 def test_a_failed_step_does_not_cost_the_others(check: Check, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,10 +43,10 @@ def gone(processes: list[int]) -> bool:
 
 
 def pids(log_folder: Path) -> list[int]:
-    """The process ids that the ranks have logged."""
+    """The process ids that the ranks have logged, in rank order."""
     return [
         int(pid)
-        for log in log_folder.glob("*.log")
+        for log in sorted(log_folder.glob("*.log"))
         for pid in re.findall(r"^pid (\d+)$", log.read_text(), re.M)
     ]
 

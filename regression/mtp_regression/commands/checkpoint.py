@@ -25,7 +25,14 @@ from mtp_fixtures import (
     preset,
     write_revision,
 )
-from mtp_regression.commands.console import Json, ended_by_sigterm, fail, progress_bar, refuse
+from mtp_regression.commands.console import (
+    Json,
+    check_names,
+    ended_by_sigterm,
+    fail,
+    progress_bar,
+    refuse,
+)
 
 
 def generate(
@@ -95,8 +102,7 @@ def generate(
     as_json: Json = False,
 ) -> None:
     """Write a checkpoint, shaped and named as the published one."""
-    if preset_name not in PRESETS:
-        raise typer.BadParameter(f"{preset_name!r} is none of {', '.join(PRESETS)}", param_hint="PRESET")
+    check_names([preset_name], PRESETS, "PRESET")
     write = _writer(context, folder, fault, kind, hub_cache, repo, revision)
     if sparse:
         ignored = ["seed", "value_range", *(["manifest"] if manifest else [])]
@@ -224,9 +230,8 @@ def _write_as(
 
     if fault and kind:
         raise typer.BadParameter("a checkpoint has a fault or a kind of folder", param_hint="--folder")
-    name, known, option = (fault, FAULTS, "--fault") if fault else (kind, FOLDERS, "--folder")
-    if name not in known:
-        raise typer.BadParameter(f"{name!r} is none of {', '.join(known)}", param_hint=option)
+    name, known, option = (fault, FAULTS, "--fault") if fault else (kind or "", FOLDERS, "--folder")
+    check_names([name], known, option)
     if sparse:
         raise typer.BadParameter("such a checkpoint has bytes; leave --sparse out", param_hint=option)
     return write_faulty(spec, name, folder, **options)

@@ -49,6 +49,23 @@ def read_layouts(text: str, option: str = "--parallel") -> Parallel | Resharding
         raise typer.BadParameter(str(error), param_hint=option) from None
 
 
+def check_names(given: Iterable[str] | None, known: Iterable[str], hint: str) -> None:
+    """Refuse names that are unknown.
+
+    Args:
+        given: What was given; None if nothing was.
+        known: What there is.
+        hint: The option or argument, for the message.
+
+    Raises:
+        typer.BadParameter: One is not known; the message says which are.
+    """
+    names = [*known]
+    for name in given or ():
+        if name not in names:
+            raise typer.BadParameter(f"{name!r} is none of {', '.join(names)}", param_hint=hint)
+
+
 def refuse(context: typer.Context, names: Iterable[str], why: str) -> None:
     """End with exit code 2 if one of some options was given: it would be ignored.
 

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from mtp_regression.commands.console import read_parallel, refuse
+from mtp_regression.commands.console import check_names, read_parallel, refuse
 from mtp_regression.maintenance import tables
 
 app = typer.Typer(
@@ -112,9 +112,7 @@ def te_parity(
     from mtp_regression.ranks.parallel import GRID
 
     names = [model.name for model in presets()]
-    for name in preset or ():
-        if name not in names:
-            raise typer.BadParameter(f"{name!r} is none of {', '.join(names)}", param_hint="--preset")
+    check_names(preset, names, "--preset")
     grid = [read_parallel(text) for text in parallel or ()]
     raise typer.Exit(run.main(preset or names, grid or GRID, folder))
 
@@ -151,9 +149,7 @@ def bench(
 
     if drawn:
         refuse(context, ["only", "scratch"], "with --drawn, which measures nothing")
-    for name in only or ():
-        if name not in PARTS:
-            raise typer.BadParameter(f"{name!r} is none of {', '.join(PARTS)}", param_hint="--only")
+    check_names(only, PARTS, "--only")
     raise typer.Exit(main(folder, [] if drawn else only or list(PARTS), scratch))
 
 
@@ -174,9 +170,7 @@ def fuzz(
     from mtp_regression.maintenance.fuzz import run
     from mtp_regression.maintenance.fuzz.readers import READERS
 
-    for name in readers or ():
-        if name not in READERS:
-            raise typer.BadParameter(f"{name!r} is none of {', '.join(READERS)}", param_hint="READER")
+    check_names(readers, READERS, "READER")
     if file is None:
         raise typer.Exit(run.fuzz_all(readers or list(READERS), seconds, jobs))
     refuse(context, ["seconds", "jobs"], "with --input: the reader gets it once")
@@ -208,8 +202,7 @@ def gpu_check(
     from mtp_regression.maintenance.gpu_check.run import main
     from mtp_regression.maintenance.gpu_check.steps import STEPS
 
-    if unknown := [name for name in step or () if name not in STEPS]:
-        raise typer.BadParameter(f"{unknown[0]} is none of {', '.join(STEPS)}", param_hint="--step")
+    check_names(step, STEPS, "--step")
     raise typer.Exit(main(folder, wheels=wheels, on_gpu=not cpu, minutes=minutes, steps=step or ()))
 
 

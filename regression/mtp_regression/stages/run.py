@@ -68,9 +68,8 @@ def run_stages(world: Rank, case: Case, checks: Sequence[Stage], folder: Path) -
     with world.ledger.step("load"):
         loaded = Loaded(world, case, folder)
     if world.rank == 0:
-        bridge = loaded.bridge
-        told = (getattr(bridge, name, "") for name in ("release", "engine"))
-        leave_about(folder, About(bridge.bridge, *told))
+        told = (getattr(loaded.bridge, name, "") for name in ("release", "engine"))
+        leave_about(folder, About(loaded.bridge.bridge, *told))
     try:
         for stage in (Stage.LOAD, *checks):
             _take(loaded, stage)
