@@ -4,6 +4,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ from mtp_regression.commands.app import app
 from mtp_regression.ranks.processes import fork_server
 from mtp_regression.ranks.processes.fork_server import warm
 from mtp_regression.server import client
+
+from .warm_servers import place_of_servers
 
 Job = Callable[..., tuple[int, dict[str, Any]]]
 
@@ -49,6 +52,13 @@ def own_fork_server() -> Iterator[None]:
         patch.setattr(fork_server, "_preloaded", None)
         yield
         fork_server._preloaded = None
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder for warm servers of a test's own."""
+    with place_of_servers(monkeypatch) as place:
+        yield place
 
 
 @pytest.fixture(scope="session")
