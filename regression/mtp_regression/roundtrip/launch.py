@@ -60,14 +60,13 @@ def run_case(
                 launch(case, pending, folder, log_folder / f"again{runs}" if runs else log_folder)
             except RankError as error:
                 failure = error
-            take_in(evidence, folder, (Stage.LOAD, *pending), case.parallel.ranks)
-            until = [moment for _, moment in traces.ledgers(folder, case.parallel.ranks)]
+            until = take_in(evidence, folder, (Stage.LOAD, *pending), case.parallel.ranks)
             if failure is not None:
                 _book(evidence, failure, pending, folder)
             if keep is not None:
                 _keep(folder, keep / case.folder_name)
-        if until:  # a rank's end, or the step in which it died, and the end of what it has written
-            evidence.steps["end"] = evidence.steps.get("end", 0.0) + time.monotonic() - max(until)
+        if until is not None:  # until a rank's end or the step in which it died, then its process's end
+            evidence.steps["end"] = evidence.steps.get("end", 0.0) + time.monotonic() - until
         before = len(pending)
         pending = [stage for stage in pending if stage not in {**evidence.outcomes, **evidence.crashes}]
         if len(pending) == before:
@@ -78,16 +77,22 @@ def run_case(
     return evidence
 
 
-def take_in(evidence: Evidence, folder: Path, stages: Sequence[Stage], ranks: int) -> None:
-    """Add to the evidence which bridge it was, and the outcomes of the stages that all ranks ended."""
+def take_in(evidence: Evidence, folder: Path, stages: Sequence[Stage], ranks: int) -> float | None:
+    """Add to the evidence which bridge it was, and the outcomes of the stages that all ranks ended.
+
+    Returns:
+        The moment of the last that a rank has booked, by `time.monotonic`; None if none has.
+    """
     evidence.about = traces.about(folder) or evidence.about
     for stage in stages:
         ended = traces.outcomes(folder, stage, ranks)
         if len(ended) == ranks:
             evidence.outcomes[stage] = ended
-    told = [seconds for seconds, _ in traces.ledgers(folder, ranks)]
+    ledgers = traces.ledgers(folder, ranks)
+    told = [seconds for seconds, _ in ledgers]
     for name, took in min(told, key=waited, default={}).items():
         evidence.steps[name] = evidence.steps.get(name, 0.0) + took
+    return max((moment for _, moment in ledgers), default=None)
 
 
 def _book(evidence: Evidence, failure: RankError, pending: Sequence[Stage], folder: Path) -> None:
