@@ -29,9 +29,9 @@ except ImportError:
 COMMAND = """
 import json, os, sys
 from mtp_regression.ranks.processes import fork_server
-from mtp_regression.server import borrowed
-borrowed._installed = lambda module: True
-fork_server.warm(["heavy"])
+from mtp_regression.server import stable
+stable._is_installed = lambda module: module == "heavy"
+fork_server.warm([sys.argv[1]])
 import facts
 for _ in range(2):
     found = fork_server.call(facts.facts)
@@ -111,10 +111,10 @@ def serve(minutes: float = 10.0, module: str = "heavy") -> int:
 class Command:
     """A process that asks for a fork server and calls a function in it, now and again when it is told to."""
 
-    def __init__(self, place: Path, **environment: str) -> None:
+    def __init__(self, place: Path, module: str = "heavy", **environment: str) -> None:
         environ = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)} | environment
         self.process = subprocess.Popen(
-            [sys.executable, "-c", COMMAND],
+            [sys.executable, "-c", COMMAND, module],
             cwd=place / "work",
             env=environ,
             stdin=subprocess.PIPE,

@@ -6,17 +6,13 @@ import os
 import select
 import socket
 import sys
-import sysconfig
 from collections.abc import Sequence
-from importlib.machinery import PathFinder
 from multiprocessing import connection, forkserver, resource_tracker
 from pathlib import Path
 from typing import Any, cast
 
 from mtp_regression.server.client import NoServerError, fork, idle_minutes
-
-_KIT = f"{__name__.partition('.')[0]}."
-_ADAPTERS = f"{_KIT}adapters."
+from mtp_regression.server.stable import stable
 
 
 class _Borrowed(forkserver.ForkServer):
@@ -63,7 +59,7 @@ def borrow(modules: Sequence[str]) -> bool:
         NoServerError: The switch has no number.
     """
     minutes = idle_minutes()
-    if not minutes or not (stable := _stable(modules)):
+    if not minutes or not (wanted := stable(modules)):
         return False
     handle: Any = cast("Any", forkserver)._forkserver
     address = connection.arbitrary_address("AF_UNIX")  # type: ignore[attr-defined]
@@ -75,7 +71,7 @@ def borrow(modules: Sequence[str]) -> bool:
             Path(address).chmod(0o600)
             listener.listen()
             environment = dict(os.environ)
-            pid = fork(stable, environment, listener.fileno(), alive_read, minutes)
+            pid = fork(wanted, environment, listener.fileno(), alive_read, minutes)
             pidfd = os.pidfd_open(pid)
     except BaseException as error:
         os.close(alive_write)
@@ -95,20 +91,3 @@ def borrow(modules: Sequence[str]) -> bool:
 def borrowed() -> bool:
     """Whether this process's fork server is a warm server's fork."""
     return isinstance(cast("Any", forkserver)._forkserver, _Borrowed)
-
-
-def _stable(modules: Sequence[str]) -> list[str]:
-    """Return what a warm server is to import: one module, before all others, which its forks import.
-
-    That is an adapter of the kit if there is one, for these are made to come before Megatron and
-    transformers; or else what comes first anyway, but none if that is neither the kit's nor installed: it
-    changes from run to run.
-    """
-    adapters = [module for module in modules if module.startswith(_ADAPTERS)]
-    first = (adapters or list(modules))[:1]
-    return [module for module in first if module.startswith(_KIT) or _installed(module)]
-
-
-def _installed(module: str) -> bool:
-    spec = PathFinder.find_spec(module.partition(".")[0])
-    return bool(spec and spec.origin and spec.origin.startswith(sysconfig.get_path("platlib")))
