@@ -119,7 +119,8 @@ def _taken(count: int) -> Iterator[list[Worker]]:
         with children:
             kill(worker.process for worker in taken)
         raise
-    _idle[:0] = taken  # each is likely to be the same rank again, and to use the same GPU
+    with children:
+        _idle[:0] = taken  # each is likely to be the same rank again, and to use the same GPU
 
 
 def _place() -> tuple[object, ...]:
@@ -131,7 +132,7 @@ def end() -> None:
     """Kill all workers that are kept."""
     with children:
         kill(worker.process for worker in _idle if worker.place[0] == os.getpid())
-    _idle.clear()
+        _idle.clear()
 
 
 util.Finalize(None, end, exitpriority=0)  # before `multiprocessing` waits for its children
