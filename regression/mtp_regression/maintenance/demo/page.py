@@ -65,7 +65,8 @@ other tokens:
   built with initialization. `to_megatron_provider()`, which loads the weights too, leaves initialization
   out: there the experts have what was in the memory.
 - One rank of a CPU, float32, the kit's stand-in for TransformerEngine, evaluation mode: no dropout, and
-  no auxiliary loss of routers. Another machine may have other last digits.
+  no auxiliary loss of routers. Another processor fits another model:
+  on two, unpatched gradients of MTP in the decoder were 2.6 and 3.8 times as long as they should be.
 """
 
 
