@@ -22,7 +22,14 @@ from mtp_bridge_patch.fixes import (
 from mtp_bridge_patch.fixes.config_only import export
 from mtp_bridge_patch.fixes.errors_together import fix as errors_together
 from mtp_bridge_patch.fixes.fp8 import fp8
-from mtp_bridge_patch.fixes.model import config_check, key_value_heads, layer_types, merge_size, rope_scaling
+from mtp_bridge_patch.fixes.model import (
+    config_check,
+    decoder_once,
+    key_value_heads,
+    layer_types,
+    merge_size,
+    rope_scaling,
+)
 from mtp_bridge_patch.fixes.mtp import any_layer, any_stage, off
 from mtp_bridge_patch.fixes.reading import fresh_index, pinned_revision
 from mtp_bridge_patch.fixes.saving import contiguous_save, saved_files, saved_index
@@ -39,6 +46,7 @@ FIXES: tuple[Fix, ...] = (
     key_value_heads.FIX,
     rope_scaling.FIX,
     merge_size.FIX,
+    decoder_once.FIX,
     layout_check.FIX,
     config_check.FIX,
     any_layer.FIX,

@@ -9,6 +9,7 @@ IDS = (
     "key-value-heads",
     "rope-scaling",
     "merge-size",
+    "decoder-once",
     "mtp-layout-check",
     "config-check",
     "mtp-any-layer",

@@ -26,6 +26,7 @@ MODULES = (
     "megatron.bridge.models.qwen_vl.qwen35_vl_bridge",
     "megatron.bridge.models.qwen_vl.modelling_qwen3_vl.attention",
     "megatron.bridge.models.qwen_vl.modelling_qwen3_vl.rope",
+    "megatron.bridge.models.qwen_vl.modelling_qwen3_vl.text_model",
     "megatron.bridge.models.qwen_vl.qwen35_vl_provider",
     "megatron.bridge.training.checkpointing",
     "megatron.bridge.training.config",
@@ -54,6 +55,7 @@ OTHERS = {
     "qwen35_vl_provider.Qwen35VLMoEModelProvider.provide",
     "qwen35_vl_provider.Qwen35VLModelProvider.provide",
     "rope._apply_rotary_pos_emb_bshd",
+    "text_model.Qwen3VLGPTModel.__init__",
 }
 VISION_LANGUAGE = ("qwen35_vl_bridge.Qwen35VLBridge", "qwen35_vl_bridge.Qwen35VLMoEBridge")
 TEXT = ("qwen35_bridge.Qwen35Bridge", "qwen35_bridge.Qwen35MoEBridge")

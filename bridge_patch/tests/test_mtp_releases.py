@@ -26,6 +26,7 @@ TABLE: dict[str, tuple[tuple[str, ...], str | None]] = {
     "key-value-heads": (V04, "0.5.0"),
     "rope-scaling": (KNOWN, None),
     "merge-size": (KNOWN, None),
+    "decoder-once": (KNOWN, None),
     "mtp-layout-check": (KNOWN, None),
     "config-check": (KNOWN, None),
     "mtp-any-layer": (KNOWN, None),

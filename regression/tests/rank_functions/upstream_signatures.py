@@ -13,7 +13,7 @@ MAPPINGS = MODELS + "conversion.param_mapping:"
 BASE = MODEL_BRIDGE + "MegatronModelBridge."
 VISION_LANGUAGE = MODELS + "qwen_vl.qwen35_vl_bridge:"
 PROVIDERS = MODELS + "qwen_vl.qwen35_vl_provider:"
-ROTARY = MODELS + "qwen_vl.modelling_qwen3_vl."
+MODEL = MODELS + "qwen_vl.modelling_qwen3_vl."
 TEXT = MODELS + "qwen.qwen35_bridge:"
 GPT = "megatron.core.models.gpt."
 
@@ -67,8 +67,9 @@ USED = (
     + "get_transformer_block_with_experimental_attention_variant_spec",
     GPT + "gpt_layer_specs:get_gpt_mtp_block_spec",
     MODELS + "hf_pretrained.base:PreTrainedBase.save_artifacts",
-    ROTARY + "attention:apply_rotary_pos_emb_absolute",
-    ROTARY + "rope:_apply_rotary_pos_emb_bshd",
+    MODEL + "attention:apply_rotary_pos_emb_absolute",
+    MODEL + "rope:_apply_rotary_pos_emb_bshd",
+    MODEL + "text_model:Qwen3VLGPTModel.__init__",
     PROVIDERS + "Qwen35VLModelProvider.provide",
     PROVIDERS + "Qwen35VLMoEModelProvider.provide",
     PROVIDERS + "Qwen35VLModelProvider.validate_parallelism",
