@@ -2,19 +2,15 @@
 
 import io
 import json
-import shutil
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import psutil
 import pytest
-import torch
 from numpy.typing import NDArray
 from rich.console import Console
 from typer.testing import CliRunner
@@ -30,10 +26,8 @@ from mtp_regression.comparison.generated import KEPT, GeneratedTensors
 from mtp_regression.comparison.tensors import RawTensor, read_folder
 from mtp_regression.oracle.check import check
 from mtp_regression.oracle.parameters import native_parameters
-from mtp_regression.ranks.devices import Device
-from mtp_regression.ranks.parallel import GRID, Coordinates, Parallel
+from mtp_regression.ranks.parallel import Coordinates, Parallel
 from mtp_regression.roundtrip.request import CannotRunError, Request
-from mtp_regression.roundtrip.room import lack_of_room
 from mtp_regression.roundtrip.run import round_trips
 
 Job = Callable[..., tuple[int, dict[str, Any]]]
@@ -172,51 +166,6 @@ def test_packed_experts_are_read_once_for_all_parameters(tmp_path: Path) -> None
 def test_an_adapter_that_reads_files_alone_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CannotRunError, match="ReadsFilesAlone has no read_from, by which a checkpoint"):
         run(tmp_path, CheckpointSpec(preset("qwen3.6-35b-a3b")), Parallel(), "saboteurs:ReadsFilesAlone")
-
-
-GB = 10**9
-PLENTY = {"memory": 10**15, "disk": 10**15, "gpu": 10**15}
-
-
-@pytest.fixture
-def free(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """Bytes that the machine says it has free, to be changed by a test; it has two GPUs."""
-    amounts = dict(PLENTY)
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=amounts["memory"]))
-    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=amounts["disk"]))
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (amounts["gpu"], amounts["gpu"]))
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    return amounts
-
-
-@pytest.mark.parametrize(
-    ("device", "layout", "what", "gigabytes", "told"),
-    [
-        ("cpu", "tp1", "memory", 144, "144.4 GB of memory (144.0 GB free)"),
-        ("cuda", "tp1", "memory", 72, "72.5 GB of memory (72.0 GB free)"),
-        ("cuda", "tp1", "gpu", 75, "75.1 GB of a GPU's memory (75.0 GB free)"),
-        ("cuda", "ep2", "gpu", 42, "42.1 GB of a GPU's memory (42.0 GB free)"),
-        ("cuda-shared", "ep4", "gpu", 51, "51.2 GB of a GPU's memory (51.0 GB free)"),
-        ("cpu", "tp1", "disk", 71, "71.9 GB of disk at "),
-    ],
-)
-def test_what_does_not_fit_is_refused_with_the_figures(
-    free: dict[str, int], tmp_path: Path, device: str, layout: str, what: str, gigabytes: float, told: str
-) -> None:
-    free[what] = int(gigabytes * GB)
-    words = ["--preset", "qwen3.6-35b-a3b", "--scale", "real", "--parallel", layout, "--device", device]
-    report = tmp_path / "report.json"
-    result = CliRunner().invoke(app, ["roundtrip", *words, "--report", str(report)], env={"COLUMNS": "200"})
-    assert (result.exit_code, report.exists()) == (2, False)
-    assert f"mtpkit: qwen3.6-35b-a3b, {layout}, needs {told}" in result.stderr
-
-
-def test_of_the_grid_that_which_fits_is_taken(free: dict[str, int]) -> None:
-    free["memory"] = 150 * GB
-    specs = {"q36": CheckpointSpec(preset("qwen3.6-35b-a3b"), scale=Scale.REAL)}
-    path = Path("report.json")
-    lacking = [bool(lack_of_room(specs, parallel, Device.CPU, None, path)) for parallel in GRID]
-    assert lacking == [False] + [True] * (len(GRID) - 1)
 
 
 @pytest.mark.parametrize(

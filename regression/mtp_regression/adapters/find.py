@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
+from mtp_checkpoint.layouts.keys import Block
 from mtp_regression.adapters import SHIPPED
 from mtp_regression.adapters.protocol import Adapter, MayHave
 from mtp_regression.deferred.imports import deferred_packages
@@ -28,6 +29,7 @@ class Examined:
         lacks: The roles of `MayHave` that it does not have.
         in_threads: Whether its ranks are threads.
         grid: The layouts that it can do.
+        built_twice: Parts of the model that take their memory twice while it is built; see `MayHave`.
         declared: Failures that it declares; see `roundtrip.declared`.
         uses: Other ways in which the bridge is used, and the adapter of each.
         deferred: Packages that it imports, whose import is deferred; see `deferred`.
@@ -37,6 +39,7 @@ class Examined:
     lacks: frozenset[str] = frozenset()
     in_threads: bool = False
     grid: Sequence[Parallel] = GRID
+    built_twice: Collection[Block] = ()
     declared: Any = ()
     uses: Mapping[str, str] = field(default_factory=dict)
     deferred: Sequence[str] = ()
@@ -88,6 +91,7 @@ def examine(name: str) -> Examined:
         lacks=frozenset(_missing(found, MayHave)),
         in_threads=getattr(found, "ranks", "") == "threads",
         grid=tuple(getattr(found, "grid", GRID)),
+        built_twice=tuple(getattr(found, "built_twice", ())),
         declared=getattr(found, "declared", ()),
         uses=dict(getattr(found, "uses", {})),
         deferred=deferred_packages(),

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 import mtp_bridge_patch
+from mtp_checkpoint.layouts.keys import Block
 from mtp_regression.adapters import DECLARED_OF_MEGATRON_BRIDGE, USES_OF_MEGATRON_BRIDGE, patched_uses
 from mtp_regression.deferred.imports import deferring
 from mtp_regression.ranks.parallel import Parallel
@@ -48,6 +49,7 @@ class MegatronBridge(MegatronCoreBridge):
     loggers = ("megatron.bridge",)
     declared = DECLARED_OF_MEGATRON_BRIDGE
     uses = USES_OF_MEGATRON_BRIDGE
+    built_twice: ClassVar[Collection[Block]] = (Block.DECODER, Block.VISION)
     export_to_cpu = True
 
     def __init__(self) -> None:
@@ -128,6 +130,7 @@ class Patched:
     """Makes an adapter's bridge the one that `mtp_bridge_patch.apply()` leaves."""
 
     release: str
+    built_twice: ClassVar[Collection[Block]] = (Block.VISION,)
 
     def __init__(self) -> None:
         super().__init__()

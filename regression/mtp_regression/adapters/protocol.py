@@ -82,6 +82,8 @@ class MayHave(Protocol):
         without_mtp: Whether the model is built without the checkpoint's MTP layers (Megatron-Core's
             `mtp_num_layers` is None): what it exports is to be the checkpoint without `mtp.*`, with a
             configuration that declares no MTP layer.
+        built_twice: Parts of a model with a vision tower that take their memory twice while it is built, as
+            `mtp_checkpoint.layouts.keys.Block` names them: the bridge makes them twice, or in float32.
         declared: Failures that are known, each with its reason: see `docs/your-bridge.md`.
         uses: Other ways in which the bridge is used, by the names of `scenarios.Use`, such as "config-only",
             and the name of the adapter of each.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mtp_checkpoint.errors import CheckpointError
+from mtp_checkpoint.layouts.keys import Block
 from mtp_fixtures import CheckpointSpec, Scale, preset
 from mtp_regression.adapters.find import Examined
 from mtp_regression.comparison.tensors import read_folder
@@ -95,7 +96,7 @@ class Request:
         """
         grid = self.grid.of(adapter.grid) if world is None else adapter.grid
         stages, stages_not_run = self.checks(adapter.lacks, grid)
-        layouts, layouts_not_run = self.layouts(world, grid)
+        layouts, layouts_not_run = self.layouts(world, grid, adapter.built_twice)
         declared = self.declared(adapter)
         with self.folders() as folders:
             cases = [
@@ -182,20 +183,23 @@ class Request:
             raise CannotRunError(str(error)) from None
 
     def layouts(
-        self, world: World | None, grid: Sequence[Parallel]
+        self, world: World | None, grid: Sequence[Parallel], built_twice: Collection[Block] = ()
     ) -> tuple[list[Parallel | Resharding], list[Parallel | Resharding]]:
         """Return the parallel layouts that can run, and those that cannot for want of ranks, GPUs or memory.
 
         Args:
             world: The ranks that there are; None if they are to be started.
             grid: Those to take if none is named.
+            built_twice: See `adapters.protocol.MayHave`; nothing while the adapter is not known.
 
         Raises:
             CannotRunError: None can run, or not all that are named.
         """
         wanted: Sequence[Parallel | Resharding] = self.parallels or grid
         lacking = {
-            parallel: lack_of_room(self.generated, parallel, self.device, world, self.report_path)
+            parallel: lack_of_room(
+                self.generated, parallel, self.device, world, self.report_path, built_twice
+            )
             for parallel in wanted
             if self._fits(parallel, world)
         }

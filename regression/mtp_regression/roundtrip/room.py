@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from mtp_checkpoint.layouts.keys import EMBEDDING, Block
 from mtp_fixtures import CheckpointSpec
+from mtp_fixtures.model.tensor import StoredTensor
 from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.parallel import Parallel, Resharding
 from mtp_regression.ranks.world import World
@@ -26,6 +28,7 @@ class Need:
 
     Attributes:
         model: Of a rank's shard of the model.
+        building: What a rank holds besides while its model is built, and not afterwards.
         largest: Of the largest tensor.
         packed: Of the packed experts of a rank's layers. Megatron-Bridge 0.6 holds on to those it has read
             until its load ends (`load_weights_hf_to_megatron`, `_hf_import_cache`).
@@ -33,36 +36,62 @@ class Need:
     """
 
     model: int
+    building: int
     largest: int
     packed: int
     saved: int
 
 
-def need_of(spec: CheckpointSpec, parallel: Parallel) -> Need:
+def need_of(spec: CheckpointSpec, parallel: Parallel, built_twice: Collection[Block] = ()) -> Need:
     """Add up what a case takes.
+
+    Args:
+        spec: The checkpoint.
+        parallel: The parallel layout.
+        built_twice: See `adapters.protocol.MayHave`.
+    """
+    sizes = [tensor.byte_count for tensor in spec.tensors]
+    packed = sum(tensor.byte_count for tensor in spec.tensors if tensor.place.stacked)
+    if not any(tensor.place.block is Block.VISION for tensor in spec.tensors):
+        built_twice = ()
+    twice = [
+        tensor
+        for tensor in spec.tensors
+        if tensor.place.block in built_twice and tensor.place.name != EMBEDDING
+    ]
+    return Need(
+        model=_shard(spec.tensors, parallel),
+        building=_shard(twice, parallel),
+        largest=max(sizes),
+        packed=packed // parallel.pp,
+        saved=sum(sizes),
+    )
+
+
+def _shard(tensors: Iterable[StoredTensor], parallel: Parallel) -> int:
+    """Add up a rank's share.
 
     Ranks are taken to have equal shares, in BF16: of routed experts by PP, EP and ETP, of the rest by PP and
     TP. The first and the last pipeline stage have more.
     """
-    experts = rest = packed = 0
-    for tensor in spec.tensors:
+    experts = rest = 0
+    for tensor in tensors:
         size = 0 if tensor.place.scale else 2 * sum(part.count for part in tensor.parts)
         if tensor.place.projection:
             experts += size
         else:
             rest += size
-        if tensor.place.stacked:
-            packed += tensor.byte_count
-    sizes = [tensor.byte_count for tensor in spec.tensors]
-    model = experts // (parallel.pp * parallel.ep * parallel.etp) + rest // (parallel.pp * parallel.tp)
-    return Need(model, max(sizes), packed // parallel.pp, sum(sizes))
+    return experts // (parallel.pp * parallel.ep * parallel.etp) + rest // (parallel.pp * parallel.tp)
 
 
-def _need_of_case(spec: CheckpointSpec, parallel: Parallel | Resharding) -> Need:
+def _need_of_case(
+    spec: CheckpointSpec, parallel: Parallel | Resharding, built_twice: Collection[Block]
+) -> Need:
     if isinstance(parallel, Parallel):
-        return need_of(spec, parallel)
-    before, after = need_of(spec, parallel.before), need_of(spec, parallel.after)
-    return replace(before, model=max(before.model, after.model), saved=2 * before.saved)
+        return need_of(spec, parallel, built_twice)
+    before, after = (need_of(spec, one, built_twice) for one in (parallel.before, parallel.after))
+    model, building = max(before.model, after.model), max(before.building, after.building)
+    return replace(before, model=model, building=building, saved=2 * before.saved)
 
 
 def lack_of_room(
@@ -71,6 +100,7 @@ def lack_of_room(
     device: Device,
     world: World | None,
     report_path: Path,
+    built_twice: Collection[Block] = (),
 ) -> str:
     """Say what the first of some checkpoints needs more of than is free; empty if all have what they need.
 
@@ -80,12 +110,13 @@ def lack_of_room(
         device: Where the ranks keep their tensors.
         world: See `ranks.world.external_world`. Each of such ranks asks for itself.
         report_path: Where the report of the run goes, beside which such ranks save.
+        built_twice: See `adapters.protocol.MayHave`.
     """
     ranks, scratch = parallel.ranks, Path(tempfile.gettempdir())
     if world is not None:
         ranks, scratch = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), report_path.absolute().parent
     for name, spec in generated.items():
-        lacking = list(_lacking(_need_of_case(spec, parallel), ranks, device, scratch))
+        lacking = list(_lacking(_need_of_case(spec, parallel, built_twice), ranks, device, scratch))
         if lacking:
             return f"{name}, {parallel}, needs {', '.join(lacking)}"
     return ""
@@ -100,9 +131,10 @@ def _lacking(need: Need, ranks: int, device: Device, scratch: Path) -> Iterator[
 
         on_each = -(-ranks // torch.cuda.device_count())  # ranks
         free, _ = torch.cuda.mem_get_info()
-        yield from _more(on_each * (need.model + _WORKING_ON_GPU * need.largest), free, "of a GPU's memory")
+        on_gpu = need.model + max(need.building, _WORKING_ON_GPU * need.largest)
+        yield from _more(on_each * on_gpu, free, "of a GPU's memory")
     else:
-        on_host += need.model
+        on_host = need.model + max(need.building, on_host)
     yield from _more(ranks * on_host, psutil.virtual_memory().available, "of memory")
     while not scratch.exists():
         scratch = scratch.parent

@@ -62,8 +62,8 @@ def build(world: World, checkpoint: str, parallel: str, skip: Sequence[str]) -> 
 
     Returns:
         "peak": the most bytes that tensors had; "bytes": those of the parameters, by chunk and first part of
-        the name, such as "0/decoder"; "parameters": names, shapes and dtypes, in their order; "keys": those of
-        the chunks' `state_dict`, in their order.
+        the name, such as "0/decoder"; "parameters": names, shapes and dtypes, in their order; "keys": of
+        `state_dict`, in theirs.
     """
     from mtp_regression.adapters.megatron_bridge import MegatronBridge  # imports Megatron
 

@@ -22,9 +22,7 @@ def built(on_ranks: OnRanks, checkpoint: Path, parallel: str, *skip: str) -> lis
 
 
 @pytest.mark.parametrize("parallel", ["tp1", "ep2", "pp2 vpp2", "pp2 E|ttttmL"])
-def test_decoder_is_in_memory_once(
-    on_ranks: OnRanks, checkpoints: dict[str, Path], parallel: str
-) -> None:
+def test_decoder_is_in_memory_once(on_ranks: OnRanks, checkpoints: dict[str, Path], parallel: str) -> None:
     checkpoint = checkpoints["qwen3.6-35b-a3b"]
     as_it_is = built(on_ranks, checkpoint, parallel, "decoder-once")
     patched = built(on_ranks, checkpoint, parallel)

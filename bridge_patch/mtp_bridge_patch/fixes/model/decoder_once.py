@@ -1,9 +1,9 @@
 """Fix ``decoder-once``: a rank has its decoder layers in memory once while a model is built.
 
 ``Qwen3VLGPTModel`` has ``GPTModel`` build a decoder, and then puts one of a class of its own in its place:
-until that one is whole, both are in memory. Here the first is an empty module, which holds the decoder's place
-among the model's modules; nothing looks into it. Models are half as long in building, and values that are
-drawn, not loaded, are others.
+until that one is whole, both are in memory. Here the first is an empty module, which keeps the decoder's
+place among the model's modules; until then nothing looks into it. Where parameters are drawn at random, and
+not loaded, they are others for the same seed.
 """
 
 import functools
@@ -29,13 +29,13 @@ def install(module: ModuleType) -> Callable[[], None]:
 
 def _building_once(upstream: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(upstream)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+    def build(self: Any, *args: Any, **kwargs: Any) -> None:
         from megatron.core.models.gpt import gpt_model
 
         with replaced(gpt_model, "TransformerBlock", _no_layers):
             upstream(self, *args, **kwargs)
 
-    return __init__
+    return build
 
 
 def _no_layers(**_arguments: Any) -> Any:
@@ -48,7 +48,5 @@ FIX = Fix(
     id="decoder-once",
     failure="A rank takes the memory of its decoder layers twice while a model is built.",
     fixed_since=None,
-    modules=MappingProxyType(
-        {"megatron.bridge.models.qwen_vl.modelling_qwen3_vl.text_model": install},
-    ),
+    modules=MappingProxyType({"megatron.bridge.models.qwen_vl.modelling_qwen3_vl.text_model": install}),
 )

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-
 BUILT: list[type] = []
 """The class of each decoder that was built."""
 

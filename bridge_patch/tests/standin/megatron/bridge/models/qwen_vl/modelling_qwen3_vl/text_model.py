@@ -35,6 +35,10 @@ class Qwen3VLGPTModel(GPTModel):
         pg_collection: Any = None,
     ) -> None:
         """Build a decoder, and another in its place; as upstream."""
+        del vocab_size, max_sequence_length, pre_process, post_process, fp16_lm_cross_entropy
+        del parallel_output, share_embeddings_and_output_weights, position_embedding_type, rotary_percent
+        del rotary_base, rope_scaling, rope_scaling_factor, scatter_embedding_sequence_parallel
+        del seq_len_interpolation_factor, mtp_block_spec, vp_stage, pg_collection
         super().__init__(config, transformer_layer_spec)
         self.first = self.decoder
         self.decoder = Qwen3VLTransformerBlock(config=config, spec=transformer_layer_spec)
