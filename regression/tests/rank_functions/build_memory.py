@@ -15,7 +15,7 @@ from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.ranks.world import World
 
 
-class Memory(TorchDispatchMode):
+class Memory(TorchDispatchMode):  # type: ignore[misc]
     """Counts the bytes of the tensors that are made inside a ``with`` block, for as long as they live.
 
     Attributes:

@@ -1,5 +1,6 @@
 import weakref
 
+import torch
 from megatron.bridge import AutoBridge
 from tiny import tiny
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -20,10 +21,10 @@ class Memory(TorchDispatchMode):
             self.known.add(storage._cdata)
             self.held += storage.nbytes()
             self.peak = max(self.peak, self.held)
-            weakref.finalize(storage, self.forget, storage._cdata, storage.nbytes())
+            weakref.finalize(storage, self._forget, storage._cdata, storage.nbytes())
         return made
 
-    def forget(self, place, size):
+    def _forget(self, place, size):
         self.known.remove(place)
         self.held -= size
 

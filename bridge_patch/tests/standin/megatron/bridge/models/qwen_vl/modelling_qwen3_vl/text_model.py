@@ -12,6 +12,8 @@ class Qwen3VLTransformerBlock(TransformerBlock):
 class Qwen3VLGPTModel(GPTModel):
     """The language model of one that sees."""
 
+    decoder: Any
+
     def __init__(
         self,
         config: Any,
