@@ -13,10 +13,12 @@ from mtp_checkpoint.layouts.keys import Block
 from mtp_fixtures import CheckpointSpec, Scale, preset
 from mtp_fixtures.model.scaling import with_decoder_layers
 from mtp_regression.adapters import MEGATRON_BRIDGE, PATCHED_MEGATRON_BRIDGE
+from mtp_regression.adapters.find import Examined
 from mtp_regression.commands.app import app
 from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.parallel import GRID, Parallel, Resharding
 from mtp_regression.roundtrip.launch import StartedRanks
+from mtp_regression.roundtrip.request import CannotRunError, Request
 from mtp_regression.roundtrip.room import lack_of_room, need_of
 
 GB = 10**9
@@ -76,6 +78,30 @@ def test_decoder_that_is_built_twice_needs_its_room_twice(
         where = (parallel, Device.CUDA, None, Path("report.json"))
         lacking.append(bool(lack_of_room({"slice": spec}, *where, examined.built_twice)))
     assert lacking == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("name", "device", "what", "told"),
+    [
+        ("qwen3.6-35b-a3b", Device.CUDA, "gpu", "140.1 GB of a GPU's memory"),
+        ("qwen3.6-27b", Device.CPU, "memory", "105.2 GB of memory"),
+    ],
+)
+def test_run_is_refused_once_the_adapter_is_known(
+    free: dict[str, int], name: str, device: Device, what: str, told: str
+) -> None:
+    free[what] = 100 * GB
+    request = Request(
+        generated={name: CheckpointSpec(preset(name), scale=Scale.REAL)},
+        parallels=[Parallel()],
+        adapter="any",
+        device=device,
+        report_path=Path("report.json"),
+    )
+    assert request.earlier(None) is None
+    twice = Examined(built_twice=(Block.DECODER, Block.VISION))
+    with pytest.raises(CannotRunError, match=f"needs {told}"), request.plan(twice, None):
+        pass
 
 
 def test_text_only_model_is_built_once() -> None:

@@ -57,7 +57,7 @@ def need_of(spec: CheckpointSpec, parallel: Parallel, built_twice: Collection[Bl
     twice = [
         tensor
         for tensor in spec.tensors
-        if tensor.place.block in built_twice and tensor.place.name != EMBEDDING
+        if tensor.place.block in built_twice and tensor.place.name != EMBEDDING  # its block is the decoder
     ]
     return Need(
         model=_shard(spec.tensors, parallel),
