@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from mtp_fixtures.plugin import MakeCheckpoint
+from mtp_regression.in_memory.bridge import InMemoryBridge
 from mtp_regression.ranks.ledger import Ledger, outermost, waited
 from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.reporting.tables import where_time_went
@@ -15,8 +16,6 @@ from mtp_regression.roundtrip.judge import judge
 from mtp_regression.roundtrip.launch import StartedRanks, run_case, take_in
 from mtp_regression.stages.case import Case, Stage
 from mtp_regression.stages.traces import leave_ledger
-
-from .in_memory_stages import SOUND
 
 STAGES = (Stage.NATIVE, Stage.STREAM, Stage.SAVED)
 
@@ -78,8 +77,20 @@ def evidence(case: Case, tmp_path: Path) -> Evidence:
     return run_case(case, StartedRanks(in_threads=True), tmp_path / "logs", STAGES)
 
 
+class Slow(InMemoryBridge):
+    """Takes seconds, beside which the time between the steps is little on a busy machine too."""
+
+    def load(self, checkpoint: Path) -> None:
+        time.sleep(1)
+        super().load(checkpoint)
+
+    def save(self, folder: Path) -> None:
+        time.sleep(1)
+        super().save(folder)
+
+
 def test_steps_of_a_case_are_its_time(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
-    case = Case(SOUND, make_checkpoint("qwen3.5-0.8b"), Parallel(tp=2))
+    case = Case(f"{__name__}:{Slow.__name__}", make_checkpoint("qwen3.5-0.8b"), Parallel(tp=2))
     found = evidence(case, tmp_path)
     assert 0.8 * found.seconds < sum(found.steps.values()) <= found.seconds
     assert {

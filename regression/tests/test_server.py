@@ -29,8 +29,7 @@ def test_a_stale_socket_is_replaced(place: Path) -> None:
     assert alive(second)
     os.kill(second, signal.SIGKILL)
     until(lambda: not alive(second))
-    assert not [*servers()]
-    assert not [*(place / "run").rglob("*.socket")]
+    until(lambda: not [*servers()] and not [*(place / "run").rglob("*.socket")])  # its fork may still listen
 
 
 @pytest.mark.parametrize("how", ["idle", "SIGTERM", "socket", "replaced socket"])
