@@ -119,8 +119,15 @@ def test_the_rank_that_waited_least_tells(tmp_path: Path) -> None:
     assert found.steps == {"saved": 3.5, "saved.wait": 0.5}
 
 
+class CannotSave(Slow):
+    """Fails in the first stage, so that its case is run again for the other."""
+
+    def save(self, folder: Path) -> None:
+        raise OSError(f"{folder}: cannot be saved")
+
+
 def test_runs_of_a_case_are_added_up(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
-    case = Case("in_memory_mistakes:CannotSave", make_checkpoint("qwen3.5-0.8b"), Parallel())
+    case = Case(f"{__name__}:{CannotSave.__name__}", make_checkpoint("qwen3.5-0.8b"), Parallel())
     stages = (Stage.SAVED, Stage.STREAM)
     found = run_case(case, StartedRanks(in_threads=True), tmp_path / "logs", stages)
     assert {*found.crashes} == {Stage.SAVED}
