@@ -17,7 +17,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import connection
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.processes.fork_server import PreloadError, children, starting, warm
@@ -134,7 +134,7 @@ def _wait(ranks: Sequence[BaseProcess | Worker], job: Job) -> None:
     failures: list[_Failure] = []
     while running:
         ready = connection.wait(list(running), max(0.0, deadline - time.monotonic()))
-        for rank in [running.pop(cast("Any", sentinel)) for sentinel in ready]:
+        for rank in [running.pop(sentinel) for sentinel in ready]:
             with children:
                 ranks[rank].join()
             if ranks[rank].exitcode != 0 or not job.file(rank, "result").exists():

@@ -147,13 +147,13 @@ class StartedRanks:
             AdapterError: There is no such class, or it lacks a role.
             PreloadError: The bridge cannot be imported.
         """
-        begin = time.monotonic()
         if self.device.on_gpu:
+            begin = time.monotonic()
             examined: Examined = kept.call(examine, adapter)
+            seconds = time.monotonic() - begin
         else:
-            ranks.warm(_modules(adapter))
+            seconds = ranks.warm(_modules(adapter))
             examined = fork_server.call(examine, adapter)
-        seconds = time.monotonic() - begin
         if examined.problem:
             raise AdapterError(examined.problem)
         self.in_threads = examined.in_threads

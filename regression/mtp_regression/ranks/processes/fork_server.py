@@ -123,13 +123,18 @@ def call(function: Callable[..., Any], *args: Any) -> Any:
     try:
         return receiver.recv()
     except EOFError:
-        raise RuntimeError(f"{function.__module__}.{function.__qualname__} gave no result") from None
+        raise no_result(function) from None
     except BaseException:  # Ctrl-C does not reach a fork of a warm server
         process.kill()
         raise
     finally:
         with children:
             process.join()
+
+
+def no_result(function: Callable[..., Any]) -> RuntimeError:
+    """Make the error for a function that raised, or ended its process."""
+    return RuntimeError(f"{function.__module__}.{function.__qualname__} gave no result")
 
 
 def _answer(sender: Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> None:

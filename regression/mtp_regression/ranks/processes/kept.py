@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtp_regression.ranks.devices import Device
-from mtp_regression.ranks.processes.fork_server import children, starting
+from mtp_regression.ranks.processes.fork_server import children, no_result, starting
 from mtp_regression.ranks.processes.process import Job, kill, lead_group, work
 
 if TYPE_CHECKING:
@@ -85,24 +85,13 @@ def kept(job: Job) -> Iterator[list[Worker]]:
 
 
 def call(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function in a worker.
-
-    Args:
-        function: A function of an importable module; its arguments and its result are pickled.
-        args: Its arguments.
-
-    Returns:
-        The function's result.
-
-    Raises:
-        RuntimeError: It raised, or ended the process.
-    """
+    """Call a function in a worker, as `fork_server.call` does in a fork."""
     try:
         with _taken(1) as (worker,):
             worker.ask(function, *args)
             return worker.answer()
     except EOFError:
-        raise RuntimeError(f"{function.__module__}.{function.__qualname__} gave no result") from None
+        raise no_result(function) from None
 
 
 @contextmanager
