@@ -1,6 +1,7 @@
 """What a case with published dimensions takes of memory and disk, and that it is refused where they lack."""
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,6 +21,7 @@ from mtp_regression.ranks.parallel import GRID, Parallel, Resharding
 from mtp_regression.roundtrip.launch import StartedRanks
 from mtp_regression.roundtrip.request import CannotRunError, Request
 from mtp_regression.roundtrip.room import lack_of_room, need_of
+from mtp_regression.stages.case import CHECKS, Stage
 
 GB = 10**9
 PLENTY = {"memory": 10**15, "disk": 10**15, "gpu": 10**15}
@@ -75,7 +77,7 @@ def test_decoder_that_is_built_twice_needs_its_room_twice(
     spec = CheckpointSpec(preset("qwen3.6-35b-a3b"), scale=Scale.REAL, dimensions=four)
     lacking = []
     for free["gpu"] in (int((gigabytes - 0.01) * GB), int((gigabytes + 0.01) * GB)):
-        where = (parallel, Device.CUDA, None, Path("report.json"))
+        where = (parallel, Device.CUDA, None, Path("report.json"), [Stage.STREAM])
         lacking.append(bool(lack_of_room({"slice": spec}, *where, examined.built_twice)))
     assert lacking == [True, False]
 
@@ -104,6 +106,32 @@ def test_run_is_refused_once_the_adapter_is_known(
         pass
 
 
+@pytest.mark.parametrize(
+    ("stages", "refused"),
+    [
+        ([], True),
+        ([Stage.SAVED], True),
+        ([Stage.STREAM, Stage.FILES], True),
+        ([Stage.RETRAINED], True),
+        ([Stage.NATIVE, Stage.STREAM], False),
+    ],
+    ids=str,
+)
+def test_disk_is_asked_for_if_a_stage_saves(free: dict[str, int], stages: list[Stage], refused: bool) -> None:
+    free["disk"] = 68 * GB
+    request = Request(
+        generated={"q36": CheckpointSpec(preset("qwen3.6-35b-a3b"), scale=Scale.REAL)},
+        parallels=[Parallel()],
+        stages=stages,
+        adapter="any",
+        report_path=Path("report.json"),
+    )
+    lacks = []
+    with suppress(CannotRunError), request.plan(Examined(), None):
+        lacks.append("nothing")
+    assert bool(lacks) is not refused
+
+
 def test_text_only_model_is_built_once() -> None:
     spec = CheckpointSpec(preset("qwen3.6-35b-a3b"), text_only=True)
     assert need_of(spec, Parallel(), [*Block]) == need_of(spec, Parallel())
@@ -113,5 +141,5 @@ def test_of_the_grid_that_which_fits_is_taken(free: dict[str, int]) -> None:
     free["memory"] = 150 * GB
     specs = {"q36": CheckpointSpec(preset("qwen3.6-35b-a3b"), scale=Scale.REAL)}
     path = Path("report.json")
-    lacking = [bool(lack_of_room(specs, parallel, Device.CPU, None, path)) for parallel in GRID]
+    lacking = [bool(lack_of_room(specs, parallel, Device.CPU, None, path, CHECKS)) for parallel in GRID]
     assert lacking == [False] + [True] * (len(GRID) - 1)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from mtp_fixtures import CheckpointSpec
+from mtp_fixtures.model.tensor import ITEM_SIZES, Form, StoredTensor
 from mtp_regression.comparison.tensors import RawTensor, Tensors, read_folder
 
 KEPT = 2
 """Tensors whose bytes are kept after they were made: a layer's packed experts are read expert by expert."""
+_THREADS = min(8, os.cpu_count() or 1)
+"""Experts of a packed tensor that are drawn at a time."""
 
 
 def tensors_of(folder: Path, spec: CheckpointSpec | None) -> Tensors:
@@ -72,8 +79,18 @@ class GeneratedTensors(Mapping[str, RawTensor]):
     def _make(self, name: str) -> NDArray[np.uint8]:
         tensor = self._stored[name]
         data = np.empty(tensor.byte_count, np.uint8)
+        if tensor.form is not Form.PLAIN or len(tensor.parts) == 1:
+            self._fill(data, tensor)
+            return data
+        alone = [replace(tensor, parts=(part,)) for part in tensor.parts]
+        ends = accumulate((part.count * ITEM_SIZES[tensor.dtype] for part in tensor.parts), initial=0)
+        pieces = [data[begin:end] for begin, end in pairwise(ends)]
+        with ThreadPoolExecutor(_THREADS) as threads:
+            list(threads.map(self._fill, pieces, alone))
+        return data
+
+    def _fill(self, data: NDArray[np.uint8], tensor: StoredTensor) -> None:
         end = 0
         for chunk in self._spec.chunks(tensor):
             begin, end = end, end + chunk.nbytes
             data[begin:end] = chunk.reshape(-1).view(np.uint8)
-        return data

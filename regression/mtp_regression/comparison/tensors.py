@@ -116,7 +116,10 @@ class RawTensor:
         name = _TORCH_NAMES.get(str(tensor.dtype))
         if name is None:
             raise ValueError(f"{tensor.dtype} is no dtype of a checkpoint")
-        flat = tensor.detach().cpu().contiguous().flatten()
+        held = tensor.detach()
+        if held.is_cuda:  # pinned memory is used again: a copy into new memory takes several times as long
+            held = torch.empty(held.shape, dtype=held.dtype, pin_memory=True).copy_(held)
+        flat = held.cpu().contiguous().flatten()
         data = flat.view(torch.uint8).numpy()
         return cls(name, tuple(tensor.shape), data.copy() if copy else data)
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,3 +45,14 @@ def named(folders: Sequence[Path]) -> dict[str, Path]:
         if len(set(names)) == len(names):
             break
     return dict(zip(names, folders, strict=True))
+
+
+def given_once(words: Iterable[str], what: str) -> None:
+    """Look whether something is given twice.
+
+    Raises:
+        ValueError: It is; the message names it.
+    """
+    twice = [word for word, count in Counter(words).items() if count > 1]
+    if twice:
+        raise ValueError(f"{what} given twice: {', '.join(twice)}")

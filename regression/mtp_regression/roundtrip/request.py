@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +20,7 @@ from mtp_regression.ranks.world import World
 from mtp_regression.reporting.document import read_report
 from mtp_regression.roundtrip.asked import roundtrip_command
 from mtp_regression.roundtrip.declared import DeclaredException, read_declared
-from mtp_regression.roundtrip.plan import Plan, named
+from mtp_regression.roundtrip.plan import Plan, given_once, named
 from mtp_regression.roundtrip.room import lack_of_room
 from mtp_regression.stages.case import CHECKS, NEEDS, Case, Stage, stages_of
 
@@ -96,7 +95,7 @@ class Request:
         """
         grid = self.grid.of(adapter.grid) if world is None else adapter.grid
         stages, stages_not_run = self.checks(adapter.lacks, grid)
-        layouts, layouts_not_run = self.layouts(world, grid, adapter.built_twice)
+        layouts, layouts_not_run = self.layouts(world, grid, stages, adapter.built_twice)
         declared = self.declared(adapter)
         with self.folders() as folders:
             cases = [
@@ -172,10 +171,10 @@ class Request:
             CannotRunError: A checkpoint or the report cannot be read, something is given twice, or a layout
                 that is asked for cannot run.
         """
-        self.layouts(world, GRID)
+        self.layouts(world, GRID, self.stages)
         try:
-            _once(map(str, self.parallels), "parallel layout")
-            _once((str(checkpoint.resolve()) for checkpoint in self.checkpoints), "checkpoint")
+            given_once(map(str, self.parallels), "parallel layout")
+            given_once((str(checkpoint.resolve()) for checkpoint in self.checkpoints), "checkpoint")
             for checkpoint in self.checkpoints:
                 read_folder(checkpoint)
             return read_report(self.compare_path) if self.compare_path else None
@@ -183,13 +182,18 @@ class Request:
             raise CannotRunError(str(error)) from None
 
     def layouts(
-        self, world: World | None, grid: Sequence[Parallel], built_twice: Collection[Block] = ()
+        self,
+        world: World | None,
+        grid: Sequence[Parallel],
+        stages: Collection[Stage],
+        built_twice: Collection[Block] = (),
     ) -> tuple[list[Parallel | Resharding], list[Parallel | Resharding]]:
         """Return the parallel layouts that can run, and those that cannot for want of ranks, GPUs or memory.
 
         Args:
             world: The ranks that there are; None if they are to be started.
             grid: Those to take if none is named.
+            stages: Those to take; while the adapter is not known, those that are named.
             built_twice: See `adapters.protocol.MayHave`; nothing while the adapter is not known.
 
         Raises:
@@ -197,11 +201,11 @@ class Request:
         """
         wanted: Sequence[Parallel | Resharding] = self.parallels or grid
         lacking = {
-            parallel: lack_of_room(
-                self.generated, parallel, self.device, world, self.report_path, built_twice
+            layout: lack_of_room(
+                self.generated, layout, self.device, world, self.report_path, stages, built_twice
             )
-            for parallel in wanted
-            if self._fits(parallel, world)
+            for layout in wanted
+            if self._fits(layout, world)
         }
         chosen = [parallel for parallel, lack in lacking.items() if not lack]
         not_run = [parallel for parallel in wanted if parallel not in chosen]
@@ -242,9 +246,3 @@ class Request:
                 yield {name: spec.write(folder / name, sparse=True) for name, spec in self.generated.items()}
             else:
                 yield {name: CheckpointSpec(preset(name)).write(folder / name) for name in MAIN_JOB}
-
-
-def _once(words: Iterable[str], what: str) -> None:
-    twice = [word for word, count in Counter(words).items() if count > 1]
-    if twice:
-        raise ValueError(f"{what} given twice: {', '.join(twice)}")

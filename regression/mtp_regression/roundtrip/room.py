@@ -15,6 +15,7 @@ from mtp_fixtures.model.tensor import StoredTensor
 from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.parallel import Parallel, Resharding
 from mtp_regression.ranks.world import World
+from mtp_regression.stages.case import SAVING, Stage
 
 _WORKING = 6
 """Large tensors that a rank has besides its model: the last two that were made for the bridge, the last two
@@ -100,6 +101,7 @@ def lack_of_room(
     device: Device,
     world: World | None,
     report_path: Path,
+    stages: Collection[Stage],
     built_twice: Collection[Block] = (),
 ) -> str:
     """Say what the first of some checkpoints needs more of than is free; empty if all have what they need.
@@ -110,13 +112,17 @@ def lack_of_room(
         device: Where the ranks keep their tensors.
         world: See `ranks.world.external_world`. Each of such ranks asks for itself.
         report_path: Where the report of the run goes, beside which such ranks save.
+        stages: Those that will be taken, of those that are known.
         built_twice: See `adapters.protocol.MayHave`.
     """
     ranks, scratch = parallel.ranks, Path(tempfile.gettempdir())
     if world is not None:
         ranks, scratch = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), report_path.absolute().parent
     for name, spec in generated.items():
-        lacking = list(_lacking(_need_of_case(spec, parallel, built_twice), ranks, device, scratch))
+        need = _need_of_case(spec, parallel, built_twice)
+        if SAVING.isdisjoint(stages):
+            need = replace(need, saved=0)
+        lacking = list(_lacking(need, ranks, device, scratch))
         if lacking:
             return f"{name}, {parallel}, needs {', '.join(lacking)}"
     return ""

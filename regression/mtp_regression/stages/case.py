@@ -60,6 +60,9 @@ NEEDS: Mapping[Stage, str] = {
 }
 """The method that an adapter may lack and a stage needs."""
 
+SAVING = frozenset({Stage.SAVED, Stage.FILES, Stage.RETRAINED, Stage.RELOADED, Stage.RESHARDED})
+"""The stages that have the bridge save, if it does."""
+
 
 def stages_of(parallel: Parallel | Resharding, stages: Sequence[Stage]) -> list[Stage]:
     """Return those of some stages that a case takes."""

@@ -144,9 +144,10 @@ class Check:
         return f"{made}; {self._roundtrip('real-size', Device.CUDA, ONE_RANK, *_BRIEF, str(folder))}"
 
     def generated(self) -> str:
-        """Take the slice as published, MTP packed, from the generator, as the whole model would be taken."""
+        """Take the slice as published, MTP packed, patched, from the generator: as the whole would be."""
         size = ("--scale", self.scale, "--layers", str(_SLICE_LAYERS))
-        return self._roundtrip("generated", Device.CUDA, ONE_RANK, *_BRIEF, "--preset", _SLICE, *size)
+        words = (*_BRIEF, "--patched", "--preset", _SLICE, *size)
+        return self._roundtrip("generated", Device.CUDA, ONE_RANK, *words)
 
     def _roundtrip(
         self, step: str, device: Device, layouts: Sequence[str], *words: str, on_gpu: bool | None = None

@@ -84,8 +84,8 @@ def work(rank: int, job: Job) -> int:
         # All ranks are on this machine, which may have no network: use the loopback interface.
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
+        torch.set_num_threads(1)  # tensors have megabytes: to wake threads for one takes longer
         if not job.device.on_gpu:
-            torch.set_num_threads(1)
             cpus = sorted(os.sched_getaffinity(0))
             if job.size > len(cpus):
                 # Pin ranks that must share a core, so that a collective wakes its thread on the same core.
