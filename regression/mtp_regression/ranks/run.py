@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.processes.fork_server import PreloadError, children, starting, warm
 from mtp_regression.ranks.processes.kept import Worker, kept
-from mtp_regression.ranks.processes.process import Job, kill, live
+from mtp_regression.ranks.processes.process import Job, kill, live, signal_group
 from mtp_regression.ranks.rank import Kind, Raised, RankError
 from mtp_regression.ranks.scratch import scratch
 
@@ -38,6 +38,7 @@ _ECHO = re.compile(
     r"|ncclRemoteError|remote process exited|NCCL communicator was aborted",
     re.IGNORECASE,
 )
+_running: set[BaseProcess] = set()
 _ECHO_GRACE = 1.0  # seconds to wait for the true error after its first echo
 _STACK_GRACE = 2.0  # seconds to wait for the stacks of hung ranks
 _TAIL_LINES = 40
@@ -114,10 +115,19 @@ def _forked(job: Job) -> Iterator[Sequence[BaseProcess]]:
             finally:
                 # After an interrupt during the start, some ranks are only in the list of children.
                 started = set(multiprocessing.active_children()) - others
+                _running.update(started)
         yield ranks
     finally:
         with children:
+            _running.difference_update(started)
             kill(started)
+
+
+def stop() -> None:
+    """End the CPU ranks of all runs of this process, for which other threads wait: each run raises."""
+    with children:
+        for process in _running:
+            signal_group(process)
 
 
 _STARTS: dict[Device, Callable[[Job], AbstractContextManager[Sequence[BaseProcess | Worker]]]] = {

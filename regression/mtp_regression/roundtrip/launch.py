@@ -5,8 +5,9 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 
 from mtp_regression.adapters.find import AdapterError, Examined, examine, find, full_name
 from mtp_regression.ranks import run as ranks
@@ -136,6 +137,12 @@ class StartedRanks:
     time_limit: float = 300.0
     device: Device = Device.CPU
     in_threads: bool = False
+    _stopped: Event = field(default_factory=Event)
+
+    def stop(self) -> None:
+        """End the ranks that run, from another thread; nothing is started any more."""
+        self._stopped.set()
+        ranks.stop()
 
     def warm(self, adapter: str) -> tuple[float, Examined]:
         """Import a bridge for all ranks to come, and look at the adapter's class.
@@ -160,7 +167,13 @@ class StartedRanks:
         return seconds, examined
 
     def __call__(self, case: Case, stages: Sequence[Stage], folder: Path, logs: Path) -> None:
-        """Run a case's stages; see `Launch`."""
+        """Run a case's stages; see `Launch`.
+
+        Raises:
+            RuntimeError: `stop` was called.
+        """
+        if self._stopped.is_set():
+            raise RuntimeError("the run was stopped")
         if self.in_threads:
             run_threads(
                 run_stages,

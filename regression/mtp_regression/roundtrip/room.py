@@ -1,4 +1,4 @@
-"""Whether memory and disk suffice for a generated checkpoint, asked before anything is made."""
+"""What a machine has room for: ranks at a time, and generated checkpoints, asked before anything is made."""
 
 from __future__ import annotations
 
@@ -21,6 +21,10 @@ _WORKING = 6
 """Large tensors that a rank has besides its model: the last two that were made for the bridge, the last two
 for the comparison, one that is being converted, and its bytes."""
 _WORKING_ON_GPU = 3
+_RANK = 5 * 10**8
+"""Bytes of memory that a rank takes, without its tensors, beside what it shares with the others."""
+_COPIES = 4
+"""Copies of a checkpoint that a case may hold."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +130,19 @@ def lack_of_room(
         if lacking:
             return f"{name}, {parallel}, needs {', '.join(lacking)}"
     return ""
+
+
+def free_cores(checkpoints: Iterable[Path]) -> int:
+    """Return how many ranks may run at a time: one a core, as far as there is memory.
+
+    Args:
+        checkpoints: The folders that will be taken.
+    """
+    import psutil
+
+    sizes = (sum(file.stat().st_size for file in folder.glob("*.safetensors")) for folder in checkpoints)
+    fit: int = psutil.virtual_memory().available // (_RANK + _COPIES * max(sizes, default=0))
+    return max(1, min(len(os.sched_getaffinity(0)), fit))
 
 
 def _lacking(need: Need, ranks: int, device: Device, scratch: Path) -> Iterator[str]:

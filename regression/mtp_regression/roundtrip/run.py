@@ -1,4 +1,4 @@
-"""A run of the round trip: cases one after the other, shown and reported as they end."""
+"""A run of the round trip: its cases, shown and reported as they end."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ from mtp_regression.roundtrip.judge import judge
 from mtp_regression.roundtrip.launch import StartedRanks, run_case, take_in
 from mtp_regression.roundtrip.plan import Planned
 from mtp_regression.roundtrip.request import CannotRunError, Request
+from mtp_regression.roundtrip.room import free_cores
+from mtp_regression.roundtrip.side_by_side import RunCase, side_by_side
 from mtp_regression.stages.case import Case, Stage
 from mtp_regression.stages.run import run_stages
 
@@ -111,20 +113,39 @@ def _timed(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("cells", total=len(cases))
-        for case, stages in cases:
+
+        def run(case: Case, stages: Sequence[Stage]) -> Evidence:
             progress.update(task, description=f"{case.name}, {case.parallel}")
-            yield case, runner.run(case, stages), time.perf_counter() - start
+            return runner.run(case, stages)
+
+        if runner.cores > 1:
+            found = side_by_side(run, cases, runner.cores, runner.stop)
+        else:
+            found = (run(*planned) for planned in cases)
+        for (case, _), evidence in zip(cases, found, strict=True):
+            yield case, evidence, time.perf_counter() - start
             progress.advance(task)
 
 
 @dataclass(frozen=True)
 class _Runner:
-    """What runs a case, and what is known of the adapter."""
+    """What runs a case, and what is known of the adapter.
 
-    run: Callable[[Case, Sequence[Stage]], Evidence]
+    Attributes:
+        run: Runs a case.
+        import_seconds: What the import of the bridge took.
+        adapter: What is known of the adapter.
+        imported_by: Who has imported the bridge.
+        cores: Ranks that may run at the same time; 1 for one case after the other.
+        stop: Ends the cases that run.
+    """
+
+    run: RunCase
     import_seconds: float
     adapter: Examined
     imported_by: ImportedBy = "command"
+    cores: int = 1
+    stop: Callable[[], None] = lambda: None
 
 
 def _on_started_ranks(request: Request, console: Console) -> _Runner:
@@ -138,7 +159,10 @@ def _on_started_ranks(request: Request, console: Console) -> _Runner:
     def run(case: Case, stages: Sequence[Stage]) -> Evidence:
         return run_case(case, launch, folder / "logs", stages, keep=keep)
 
-    return _Runner(run, import_seconds, examined, imported_by())
+    # What is generated may take most of the memory, and so may a model on a GPU.
+    alone = launch.in_threads or request.device.on_gpu or request.generated
+    cores = 1 if alone else free_cores(request.checkpoints)
+    return _Runner(run, import_seconds, examined, imported_by(), cores, launch.stop)
 
 
 def _in_world(world: World, request: Request) -> _Runner:

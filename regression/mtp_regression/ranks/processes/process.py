@@ -111,12 +111,17 @@ def kill(processes: Iterable[BaseProcess]) -> None:
     """Kills processes and their groups, and returns when they are gone."""
     killed = list(processes)
     for process in killed:
-        with suppress(ProcessLookupError):  # the group is empty, or not made yet
-            os.killpg(process.pid or 0, signal.SIGKILL)
-        process.kill()
+        signal_group(process)
     for process in killed:
         process.join()
         process.close()
+
+
+def signal_group(process: BaseProcess) -> None:
+    """Sends SIGKILL to a process and its group."""
+    with suppress(ProcessLookupError):  # the group is empty, or not made yet
+        os.killpg(process.pid or 0, signal.SIGKILL)
+    process.kill()
 
 
 def die_with_caller() -> None:
