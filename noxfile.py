@@ -185,6 +185,7 @@ def job(name: str, about: str, *environment: str) -> None:
 job("patched-grid", "Take what the patch adds through all parallel layouts of the main job.")
 job("folders", "Read a checkpoint in every folder that people have: docs/folders.md.")
 job("soak", "Run drawn round trips with drawn failures: the same failure has the same verdict.")
+job("deferred", "See what a conversion imports and does not use: what may be deferred.")
 job("bench", "What it costs: docs/benchmarks.md.", f"megatron-bridge-{DEFAULT_RELEASE}", "bench")
 job("demo", "What unloaded MTP experts do to training.", f"megatron-bridge-{KNOWN_BAD_RELEASE}", "demo")
 job("fuzz", "Run the readers of files on bytes that atheris makes up, 60 seconds each.", "light", "fuzz")

@@ -36,6 +36,7 @@ for table in (
     tables.api_page,
     tables.mutants_page,
     tables.mutants_grid,
+    tables.deferred,
 ):
     app.command()(table)
 
@@ -60,7 +61,7 @@ def patched_grid(
     folder: Annotated[Path, typer.Argument(help="Where a report of each part goes.")] = Path("reports"),
 ) -> None:
     """Take what the patch adds through the whole grid of parallel layouts."""
-    from mtp_regression.maintenance.patched_grid import main
+    from mtp_regression.maintenance.cases.patched_grid import main
 
     raise typer.Exit(main(folder))
 

@@ -146,3 +146,10 @@ def findings_pages(
     (folder / "findings.md").write_text(index(found), encoding="utf-8")
     for finding in found:
         (pages / f"{finding.folder.name}.md").write_text(page(finding), encoding="utf-8")
+
+
+def deferred() -> None:
+    """Derive which packages the bridge imports and a conversion does not use, and compare with the list."""
+    from mtp_regression.maintenance.deferred.derive import main
+
+    raise typer.Exit(main())

@@ -1,0 +1,1 @@
+"""Derives which packages may be deferred."""
