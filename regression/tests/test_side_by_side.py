@@ -6,7 +6,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
@@ -137,40 +138,74 @@ def test_cores_are_as_many_as_memory_has_room_for(tmp_path: Path, monkeypatch: p
     assert free_cores([]) == 1
 
 
-def test_ctrl_c_ends_all_cases(tmp_path: Path) -> None:
-    """Two cases run at a time, in ranks of their own; none is taken up again."""
-    (tmp_path / "hanging.py").write_text("""
+ADAPTER = """
 import os, time
 from mtp_regression.adapters.state_dict import StateDictBridge
 
 class Hangs(StateDictBridge):
     bridge, ranks = "hanging", "processes"
+    hang = staticmethod(lambda checkpoint: True)
 
     def load(self, checkpoint):
         print("pid", os.getpid(), flush=True)
-        time.sleep(600)
-""")
-    (tmp_path / "caller.py").write_text("""
-import os
+        if self.hang(checkpoint):
+            time.sleep(600)
+
+class HangsSecond(Hangs):
+    hang = staticmethod(lambda checkpoint: "qwen3.6" in checkpoint.name)
+"""
+CALLER = """
+import os, sys
 os.sched_getaffinity = lambda _: range(4)  # whatever this machine has
 from mtp_regression.commands.app import app
-app("roundtrip --adapter hanging:Hangs --parallel tp1 --report run/roundtrip.json".split())
-""")
+app(["roundtrip", "--adapter", sys.argv[1], *"--parallel tp1 --report run/roundtrip.json".split()])
+"""
+
+
+@pytest.fixture
+def call(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
+    """Calls two one-rank cases with one of these adapters; the process does not outlive the test."""
+    (tmp_path / "hanging.py").write_text(ADAPTER)
+    (tmp_path / "caller.py").write_text(CALLER)
     # A shell's background job, as a test run may be, is born deaf to Ctrl-C.
     hear = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    with subprocess.Popen([sys.executable, "caller.py"], cwd=tmp_path, preexec_fn=hear) as caller:
-        try:
-            limit = time.monotonic() + 3 * LONG
-            while len(ranks := logged_pids(tmp_path / "run")) < 2 and time.monotonic() < limit:
-                time.sleep(0.05)
-            assert len(ranks) == 2
-            assert all(map(alive, ranks))
-            caller.send_signal(signal.SIGINT)
-            assert caller.wait(LONG) == 130
-            assert not any(map(alive, ranks))
-            assert logged_pids(tmp_path / "run") == ranks
-        finally:
-            caller.kill()
+    with ExitStack() as stack:
+
+        def start(adapter: str) -> subprocess.Popen[str]:
+            command = [sys.executable, "caller.py", f"hanging:{adapter}"]
+            caller = stack.enter_context(
+                subprocess.Popen(command, cwd=tmp_path, preexec_fn=hear, stderr=subprocess.PIPE, text=True)
+            )
+            stack.callback(caller.kill)
+            return caller
+
+        yield start
+
+
+def test_ctrl_c_ends_all_cases(tmp_path: Path, call: Callable[[str], subprocess.Popen[str]]) -> None:
+    """Two cases run at a time, in ranks of their own; none is taken up again."""
+    caller = call("Hangs")
+    limit = time.monotonic() + 3 * LONG
+    while len(ranks := logged_pids(tmp_path / "run")) < 2 and time.monotonic() < limit:
+        time.sleep(0.05)
+    assert len(ranks) == 2
+    assert all(map(alive, ranks))
+    caller.send_signal(signal.SIGINT)
+    assert caller.wait(LONG) == 130
+    assert not any(map(alive, ranks))
+    assert logged_pids(tmp_path / "run") == ranks
+
+
+def test_an_error_of_the_run_ends_the_cases_that_run(
+    tmp_path: Path, call: Callable[[str], subprocess.Popen[str]]
+) -> None:
+    """The report cannot be written, after the first case, and the second still runs."""
+    (tmp_path / "run" / "roundtrip.json").mkdir(parents=True)
+    caller = call("HangsSecond")
+    _, told = caller.communicate(timeout=4 * LONG)
+    assert "roundtrip.json" in told
+    assert caller.returncode == 1
+    assert not any(map(alive, logged_pids(tmp_path / "run")))
 
 
 def logged_pids(folder: Path) -> list[str]:

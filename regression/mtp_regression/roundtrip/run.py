@@ -6,7 +6,8 @@ import faulthandler
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -68,28 +69,29 @@ def round_trips(request: Request, console: Console) -> dict[str, Any] | None:
         found: list[Record] = []
         report: dict[str, Any] = {}
         checkpoints = about(case for case, _ in plan.cases)
-        for number, (case, evidence, seconds) in enumerate(_timed(runner, plan.cases, console), 1):
-            records = judge(case, evidence, plan.declared)
-            found += records
-            if line := _told(records, found, len(plan.cases)):
-                console.print(line, highlight=False)
-            report = report_of(
-                found,
-                device=request.device,
-                import_seconds=runner.import_seconds,
-                deferred=runner.adapter.deferred,
-                imported_by=runner.imported_by,
-                seconds=seconds,
-                not_run=[*map(str, plan.layouts_not_run)],
-                stages_not_run=plan.stages_not_run,
-                unfinished=[f"{later.name}, {later.parallel}" for later, _ in plan.cases[number:]],
-                command=request.command,
-                checkpoints=checkpoints,
-            )
-            if earlier:
-                report["differences"] = [*compare_reports(report, earlier)]
-                report["passed"] &= not report["differences"]
-            write_report(report, request.report_path)
+        with closing(_timed(runner, plan.cases, console)) as ended:
+            for number, (case, evidence, seconds) in enumerate(ended, 1):
+                records = judge(case, evidence, plan.declared)
+                found += records
+                if line := _told(records, found, len(plan.cases)):
+                    console.print(line, highlight=False)
+                report = report_of(
+                    found,
+                    device=request.device,
+                    import_seconds=runner.import_seconds,
+                    deferred=runner.adapter.deferred,
+                    imported_by=runner.imported_by,
+                    seconds=seconds,
+                    not_run=[*map(str, plan.layouts_not_run)],
+                    stages_not_run=plan.stages_not_run,
+                    unfinished=[f"{later.name}, {later.parallel}" for later, _ in plan.cases[number:]],
+                    command=request.command,
+                    checkpoints=checkpoints,
+                )
+                if earlier:
+                    report["differences"] = [*compare_reports(report, earlier)]
+                    report["passed"] &= not report["differences"]
+                write_report(report, request.report_path)
     show(console, found, report)
     for line in report.get("differences", ()):
         console.print(f"not as in {request.compare_path}: {line}", highlight=False, soft_wrap=True)
@@ -107,7 +109,7 @@ def _told(records: Sequence[Record], found: Sequence[Record], cases: int) -> str
 
 def _timed(
     runner: _Runner, cases: Sequence[Planned], console: Console
-) -> Iterator[tuple[Case, Evidence, float]]:
+) -> Generator[tuple[Case, Evidence, float]]:
     """Run cases; yields each with its evidence and the seconds since the first began."""
     start = time.perf_counter()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
