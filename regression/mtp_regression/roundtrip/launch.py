@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
@@ -165,6 +165,14 @@ class StartedRanks:
             raise AdapterError(examined.problem)
         self.in_threads = examined.in_threads
         return seconds, examined
+
+    def warm_all(self, adapters: Iterable[str]) -> None:
+        """Import the modules of adapters, on the CPU, for all ranks to come.
+
+        Raises:
+            AdapterError, PreloadError: See `warm`.
+        """
+        ranks.warm(sorted({module for adapter in adapters for module in _modules(adapter)}))
 
     def __call__(self, case: Case, stages: Sequence[Stage], folder: Path, logs: Path) -> None:
         """Run a case's stages; see `Launch`.

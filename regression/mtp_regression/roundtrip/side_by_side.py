@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from pathlib import Path
 
 from mtp_regression.roundtrip.evidence import Evidence
+from mtp_regression.roundtrip.launch import StartedRanks, run_case
 from mtp_regression.roundtrip.plan import Planned
 from mtp_regression.stages.case import Case, Stage
 
@@ -49,6 +51,21 @@ def side_by_side(
             while wait(running, _AGAIN_SECONDS).not_done:
                 stop()
             raise
+
+
+def run_side_by_side(
+    launch: StartedRanks, logs: Path, cases: Sequence[Planned], cores: int
+) -> Iterator[Evidence]:
+    """Run cases on ranks that are started here; see `side_by_side` and `launch.run_case`.
+
+    The modules of their adapters are imported before: a later import would end the ranks that run.
+    """
+    launch.warm_all(case.adapter for case, _ in cases)
+
+    def run(case: Case, stages: Sequence[Stage]) -> Evidence:
+        return run_case(case, launch, logs, stages)
+
+    return side_by_side(run, cases, cores, launch.stop)
 
 
 def _ranks(planned: Planned) -> int:

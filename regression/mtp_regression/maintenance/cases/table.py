@@ -25,7 +25,10 @@ from mtp_regression.maintenance.known import PATCHED, UPSTREAM, conclude, known_
 from mtp_regression.reporting.record import Crash, Record
 from mtp_regression.roundtrip.declared import read_declared
 from mtp_regression.roundtrip.judge import judge
-from mtp_regression.roundtrip.launch import StartedRanks, run_case
+from mtp_regression.roundtrip.launch import StartedRanks
+from mtp_regression.roundtrip.plan import Planned
+from mtp_regression.roundtrip.room import free_cores
+from mtp_regression.roundtrip.side_by_side import run_side_by_side
 from mtp_regression.scenarios.scenario import Scenario
 from mtp_regression.scenarios.table import SCENARIOS
 from mtp_regression.stages.case import Case
@@ -62,20 +65,31 @@ def main(scenarios: Sequence[Scenario], *, update: bool) -> int:
 
 
 def _run(scenarios: Sequence[Scenario]) -> Iterator[tuple[str, Row]]:
-    """Run scenarios; yields the name and the row of each."""
+    """Run scenarios, some at a time; yields the name and the row of each."""
     launch = StartedRanks(time_limit=60)
     declared = read_declared(DECLARED_OF_MEGATRON_BRIDGE)
     console = Console(soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="mtp-cases-") as scratch:
-        for number, scenario in enumerate(scenarios):
-            checkpoint = scenario.write(Path(scratch, str(number)))
-            row: Row = {}
-            for column in (UPSTREAM, PATCHED):
-                case = Case(scenario.use.adapter(patched=column == PATCHED), checkpoint, scenario.parallel)
-                evidence = run_case(case, launch, Path(scratch, "logs"), scenario.stages)
-                row[column] = outcome(judge(case, evidence, declared))
+        planned = [
+            planned
+            for number, one in enumerate(scenarios)
+            for planned in _planned(one, Path(scratch), number)
+        ]
+        # Two ranks a core: they wait for each other, or for their end, about half of the time.
+        evidence = run_side_by_side(launch, Path(scratch, "logs"), planned, 2 * free_cores(()))
+        found = (judge(case, one, declared) for (case, _), one in zip(planned, evidence, strict=True))
+        for scenario in scenarios:
+            row = {column: outcome(next(found)) for column in (UPSTREAM, PATCHED)}
             console.print(f"{scenario.name}: {row[UPSTREAM]['outcome']}; patched {row[PATCHED]['outcome']}")
             yield scenario.name, row
+
+
+def _planned(scenario: Scenario, scratch: Path, number: int) -> Iterator[Planned]:
+    """Write a scenario's checkpoint; yields its case with the release as it is, and patched."""
+    checkpoint = scenario.write(scratch / str(number))
+    for column in (UPSTREAM, PATCHED):
+        adapter = scenario.use.adapter(patched=column == PATCHED)
+        yield Case(adapter, checkpoint, scenario.parallel, f"{number}-{column}"), scenario.stages
 
 
 def outcome(found: Sequence[Record]) -> dict[str, str]:

@@ -8,10 +8,8 @@ grid. Wrong are those of `faults`. Between the two must be a factor of `APART`.
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +18,12 @@ from mtp_regression.adapters import PATCHED_MEGATRON_BRIDGE
 from mtp_regression.comparison.verdicts import Verdict
 from mtp_regression.forward.agreement import BOUND
 from mtp_regression.maintenance.forward import faults
-from mtp_regression.ranks import run as ranks
 from mtp_regression.ranks.parallel import GRID, Parallel
 from mtp_regression.reporting.record import Record
 from mtp_regression.roundtrip.judge import judge
-from mtp_regression.roundtrip.launch import StartedRanks, run_case
+from mtp_regression.roundtrip.launch import StartedRanks
+from mtp_regression.roundtrip.room import free_cores
+from mtp_regression.roundtrip.side_by_side import run_side_by_side
 from mtp_regression.stages.case import Case, Stage
 
 APART = 100
@@ -60,11 +59,11 @@ def main() -> int:
     right, wrong = [], []
     with tempfile.TemporaryDirectory(prefix="mtp-forward-") as scratch:
         folder = Path(scratch)
-        for name, record in _side_by_side(_right(folder)):
+        for name, record in _records(_right(folder)):
             right.append(_show(name, record))
             if not record.passed:
                 problems.append(f"{name}: {record.verdict}")
-        for name, record in _side_by_side(_wrong(folder)):
+        for name, record in _records(_wrong(folder)):
             wrong.append(_show(name, record))
             if record.verdict is not Verdict.DIFFERS:
                 problems.append(f"{name} is not seen: {record.verdict}")
@@ -94,20 +93,16 @@ def _wrong(folder: Path) -> Iterator[_Cell]:
             yield f"wrong: {name}", f"{faults.__name__}:{name}", folder / checkpoint, Parallel()
 
 
-def _side_by_side(cells: Iterable[_Cell]) -> Iterator[tuple[str, Record]]:
-    """Run cells, as many at a time as there are processors, and yield their names and records in order."""
-    ranks.warm([PATCHED_MEGATRON_BRIDGE.partition(":")[0], faults.__name__])
-    with ThreadPoolExecutor(os.cpu_count()) as threads:
-        yield from threads.map(_record, cells)
-
-
-def _record(cell: _Cell) -> tuple[str, Record]:
-    name, adapter, checkpoint, parallel = cell
+def _records(cells: Iterable[_Cell]) -> Iterator[tuple[str, Record]]:
+    """Run cells, some at a time; yields their names and records in order."""
+    named = {name: Case(adapter, folder, parallel, name) for name, adapter, folder, parallel in cells}
+    planned = [(case, (Stage.FORWARD,)) for case in named.values()]
     with tempfile.TemporaryDirectory(prefix="mtp-forward-logs-") as logs:
-        case = Case(adapter, checkpoint, parallel)
-        evidence = run_case(case, StartedRanks(time_limit=120), Path(logs), [Stage.FORWARD])
-        [record] = judge(case, evidence, ())
-    return name, record
+        launch = StartedRanks(time_limit=120)
+        evidence = run_side_by_side(launch, Path(logs), planned, 2 * free_cores(()))
+        for (name, case), found in zip(named.items(), evidence, strict=True):
+            [record] = judge(case, found, ())
+            yield name, record
 
 
 def _show(name: str, record: Record) -> float:
