@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, NullFormatter
 
 from mtp_regression.maintenance.bench.drawing import BLUE, ORANGE, TEXT, drawn_alike, svg
 
@@ -25,9 +26,8 @@ def pairs(rows: Sequence[Mapping[str, Any]]) -> str:
             here, there = row["here"]["seconds"], row["there"]["seconds"]
             ends = there[0] / here[-1], there[-1] / here[0]
             axes.plot(ends, (place, place), color=TEXT, marker="|")
-            axes.annotate(
-                f"{row['ratio']:.2g}", (ends[1], place), (4, 0), textcoords="offset points", va="center"
-            )
+            beyond = max(1, ends[1]), place  # not on the bar
+            axes.annotate(f"{row['ratio']:.2g}", beyond, (4, 0), textcoords="offset points", va="center")
         axes.axvline(1, color=TEXT, linestyle=":")
         axes.set(
             xscale="log", xlabel="times as long as the kit takes: right of the dotted line the kit is faster"
@@ -46,7 +46,7 @@ def growth(rows: Sequence[Mapping[str, Any]]) -> str:
         lines = -(-len(axes_of) // columns)
         whole = Figure(figsize=(10.5, 3.1 * lines), layout="constrained")
         panels = whole.subplots(lines, columns, squeeze=False).flat
-        for panel, (axis, own) in zip(panels, axes_of.items(), strict=False):
+        for (axis, own), panel in zip(axes_of.items(), panels, strict=False):
             for number, row in enumerate(own):
                 color, marker = (_HERE, *_OTHERS)[number], _MARKERS[number % len(_MARKERS)]
                 slope = "" if row["slope"] is None else f", slope {row['slope']:.2f}"
@@ -58,6 +58,10 @@ def growth(rows: Sequence[Mapping[str, Any]]) -> str:
                     label=f"{row['what']}{slope}",
                 )
             panel.set(xscale="log", yscale="log", xlabel=axis, ylabel="seconds")
+            panel.set_xticks(sorted({size for row in own for size, _ in row["points"]}))
+            panel.xaxis.set_major_formatter(EngFormatter(places=0, sep=""))
+            for scale in (panel.xaxis, panel.yaxis):
+                scale.set_minor_formatter(NullFormatter())
             panel.legend(frameon=False, fontsize=7)
         for panel in list(panels):
             panel.set_axis_off()
