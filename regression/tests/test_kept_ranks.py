@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 import rank_jobs
+from processes import logged_pids
 
 from mtp_regression.ranks import run as ranks
 from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.processes import kept
 
-from .test_ranks import LONG, gone, pids
+from .test_ranks import LONG, gone
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +29,7 @@ def _kept_ranks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 def totals(world_size: int, logs: Path) -> tuple[list[float], list[int]]:
     """What the ranks sum up to, and their process ids in rank order."""
     found = ranks.run(rank_jobs.facts, [], world_size=world_size, time_limit=LONG, log_folder=logs)
-    return [rank["total"] for rank in found], pids(logs)
+    return [rank["total"] for rank in found], logged_pids(logs)
 
 
 def test_a_run_has_the_processes_of_the_one_before(tmp_path: Path) -> None:
@@ -59,14 +60,14 @@ def test_one_that_dies_is_told_as_ever(tmp_path: Path) -> None:
     with pytest.raises(ranks.RankError, match="rank 1 of 2 died of SIGKILL") as caught:
         ranks.run(rank_jobs.ends, "kill", world_size=2, time_limit=LONG, log_folder=tmp_path)
     assert caught.value.exit_code == -9
-    assert gone(pids(tmp_path))
+    assert gone(logged_pids(tmp_path))
 
 
 def test_one_that_hangs_is_ended_with_its_own_processes(tmp_path: Path) -> None:
     with pytest.raises(ranks.RankError, match="rank 1 did not wait for another rank") as caught:
         ranks.run(rank_jobs.hangs, world_size=2, time_limit=10.0, log_folder=tmp_path)
     assert caught.value.kind == "timeout"
-    started = pids(tmp_path)
+    started = logged_pids(tmp_path)
     assert len(started) == 3
     assert gone(started)
 

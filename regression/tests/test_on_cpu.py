@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from processes import alive
+from processes import alive, pids_in
 
 from mtp_regression import on_cpu
 
@@ -90,7 +90,7 @@ def reduce(folder: Path, how: str, time_limit: float = 120.0) -> tuple[int, list
     command, logs = [str(script), how], folder / "logs"
     code = on_cpu.run_ranks(command, module=False, ranks=2, time_limit=time_limit, logs=logs)
     said = [(logs / f"rank{rank}.log").read_text() for rank in range(2)]
-    pids = [pid for text in said for pid in re.findall(r"^pid (\d+)$", text, re.MULTILINE)]
+    pids = [pid for text in said for pid in pids_in(text)]
     assert len(set(pids)) == 2
     limit = time.monotonic() + 120
     while any(map(alive, pids)):

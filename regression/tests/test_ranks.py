@@ -2,19 +2,17 @@
 
 import multiprocessing
 import os
-import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import rank_jobs
-from processes import alive
+from processes import alive, hear_ctrl_c, logged_pids
 
 from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.ranks.run import RankError, run, warm
@@ -42,22 +40,13 @@ def gone(processes: list[int]) -> bool:
     return True
 
 
-def pids(log_folder: Path) -> list[int]:
-    """The process ids that the ranks have logged, in rank order."""
-    return [
-        int(pid)
-        for log in sorted(log_folder.glob("*.log"))
-        for pid in re.findall(r"^pid (\d+)$", log.read_text(), re.M)
-    ]
-
-
 def fails(
     function: Callable[..., object], *args: object, log_folder: Path, time_limit: float = LONG
 ) -> RankError:
     """The error of a run on two ranks, after which no process is left."""
     with pytest.raises(RankError) as caught:
         run(function, *args, world_size=2, time_limit=time_limit, log_folder=log_folder)
-    started = pids(log_folder)
+    started = logged_pids(log_folder)
     assert len(started) >= 2
     assert gone(started)
     assert caught.value.logs == (log_folder / "rank0.log", log_folder / "rank1.log")
@@ -83,7 +72,7 @@ def test_every_rank_returns_its_result(
         }
         for rank in range(4)
     ]
-    started = pids(tmp_path)
+    started = logged_pids(tmp_path)
     assert len(set(started)) == 4
     assert not [pid for pid in started if alive(pid)]
 
@@ -107,7 +96,7 @@ def test_a_log_has_all_output_in_order_and_of_the_last_run_alone(jobs: ModuleTyp
 
 def test_what_a_rank_started_is_killed(jobs: ModuleType, tmp_path: Path) -> None:
     run(jobs.leaves_a_process, world_size=2, time_limit=LONG, log_folder=tmp_path)
-    started = pids(tmp_path)
+    started = logged_pids(tmp_path)
     assert len(started) == 2
     assert gone(started)
 
@@ -183,13 +172,13 @@ if __name__ == "__main__":
             pass
 """)
     environ = os.environ | {"PYTHONPATH": str(FUNCTIONS)}
-    # A shell's background job, as a test run may be one, is born deaf to Ctrl-C.
-    hear = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
-    with subprocess.Popen([sys.executable, script], cwd=tmp_path, env=environ, preexec_fn=hear) as caller:
+    with subprocess.Popen(
+        [sys.executable, script], cwd=tmp_path, env=environ, preexec_fn=hear_ctrl_c
+    ) as caller:
         try:
             for folder, how in ("interrupted", signal.SIGINT), ("killed", signal.SIGKILL):
                 limit = time.monotonic() + LONG
-                while len(started := pids(tmp_path / folder)) < 3 and time.monotonic() < limit:
+                while len(started := logged_pids(tmp_path / folder)) < 3 and time.monotonic() < limit:
                     time.sleep(0.05)
                 assert len(started) == 3
                 assert all(map(alive, started))

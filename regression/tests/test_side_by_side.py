@@ -1,6 +1,5 @@
 """Cases that run at the same time: as many as there are cores for, told in order, and ended together."""
 
-import re
 import signal
 import subprocess
 import sys
@@ -8,11 +7,10 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 
 import pytest
-from processes import alive
+from processes import alive, hear_ctrl_c, logged_pids
 
 from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.roundtrip.evidence import Evidence
@@ -39,7 +37,6 @@ class Watched:
         self.begun: list[str] = []
         self.ranks = 0
         self.most = 0
-        self.alone: list[int] = []
         self.lock = threading.Lock()
         self.go = threading.Event()
 
@@ -167,14 +164,14 @@ def call(tmp_path: Path) -> Iterator[Callable[[str], subprocess.Popen[str]]]:
     """Calls two one-rank cases with one of these adapters; the process does not outlive the test."""
     (tmp_path / "hanging.py").write_text(ADAPTER)
     (tmp_path / "caller.py").write_text(CALLER)
-    # A shell's background job, as a test run may be, is born deaf to Ctrl-C.
-    hear = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     with ExitStack() as stack:
 
         def start(adapter: str) -> subprocess.Popen[str]:
             command = [sys.executable, "caller.py", f"hanging:{adapter}"]
             caller = stack.enter_context(
-                subprocess.Popen(command, cwd=tmp_path, preexec_fn=hear, stderr=subprocess.PIPE, text=True)
+                subprocess.Popen(
+                    command, cwd=tmp_path, preexec_fn=hear_ctrl_c, stderr=subprocess.PIPE, text=True
+                )
             )
             stack.callback(caller.kill)
             return caller
@@ -206,9 +203,3 @@ def test_an_error_of_the_run_ends_the_cases_that_run(
     assert "roundtrip.json" in told
     assert caller.returncode == 1
     assert not any(map(alive, logged_pids(tmp_path / "run")))
-
-
-def logged_pids(folder: Path) -> list[str]:
-    """The process ids that the ranks of all cases have logged."""
-    logs = sorted(folder.rglob("*.log"))
-    return [pid for log in logs for pid in re.findall(r"^pid (\d+)$", log.read_text(), re.M)]

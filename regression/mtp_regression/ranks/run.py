@@ -38,10 +38,10 @@ _ECHO = re.compile(
     r"|ncclRemoteError|remote process exited|NCCL communicator was aborted",
     re.IGNORECASE,
 )
-_running: set[BaseProcess] = set()
 _ECHO_GRACE = 1.0  # seconds to wait for the true error after its first echo
 _STACK_GRACE = 2.0  # seconds to wait for the stacks of hung ranks
 _TAIL_LINES = 40
+_running: set[BaseProcess] = set()  # the CPU ranks of all runs, for `stop`
 # Modules of torch whose functions wait for the other ranks, and a line of any module that does.
 _COLLECTIVE = re.compile(r"torch/distributed/(distributed_c10d|rendezvous|_functional_collectives)\.py$")
 _FRAME = re.compile(r'File "(?P<file>.+)", line (?P<line>\d+) in ')

@@ -207,8 +207,8 @@ class Request:
             for layout in wanted
             if self._fits(layout, world)
         }
-        chosen = [parallel for parallel, lack in lacking.items() if not lack]
-        not_run = [parallel for parallel in wanted if parallel not in chosen]
+        chosen = [layout for layout, lack in lacking.items() if not lack]
+        not_run = [layout for layout in wanted if layout not in chosen]
         if not chosen or (self.parallels and not_run):
             figures = next(filter(None, lacking.values()), "")
             words = ", ".join(map(str, not_run))

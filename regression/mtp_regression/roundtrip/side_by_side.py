@@ -1,4 +1,4 @@
-"""Cases that run at the same time, as far as every rank has a core of its own."""
+"""Cases that run at the same time, as many as there are cores for."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from mtp_regression.roundtrip.evidence import Evidence
 from mtp_regression.roundtrip.launch import StartedRanks, run_case
 from mtp_regression.roundtrip.plan import Planned
+from mtp_regression.roundtrip.room import free_cores
 from mtp_regression.stages.case import Case, Stage
 
 RunCase = Callable[[Case, Sequence[Stage]], Evidence]
@@ -53,10 +54,8 @@ def side_by_side(
             raise
 
 
-def run_side_by_side(
-    launch: StartedRanks, logs: Path, cases: Sequence[Planned], cores: int
-) -> Iterator[Evidence]:
-    """Run cases on ranks that are started here; see `side_by_side` and `launch.run_case`.
+def run_side_by_side(launch: StartedRanks, logs: Path, cases: Sequence[Planned]) -> Iterator[Evidence]:
+    """Run cases on ranks that are started here, two a core; see `side_by_side` and `launch.run_case`.
 
     The modules of their adapters are imported before: a later import would end the ranks that run.
     """
@@ -65,6 +64,8 @@ def run_side_by_side(
     def run(case: Case, stages: Sequence[Stage]) -> Evidence:
         return run_case(case, launch, logs, stages)
 
+    # Ranks wait for each other, or for their end, about half of the time.
+    cores = 2 * free_cores(case.checkpoint for case, _ in cases)
     return side_by_side(run, cases, cores, launch.stop)
 
 

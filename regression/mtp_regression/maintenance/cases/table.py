@@ -14,6 +14,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from importlib import metadata
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,6 @@ from mtp_regression.roundtrip.declared import read_declared
 from mtp_regression.roundtrip.judge import judge
 from mtp_regression.roundtrip.launch import StartedRanks
 from mtp_regression.roundtrip.plan import Planned
-from mtp_regression.roundtrip.room import free_cores
 from mtp_regression.roundtrip.side_by_side import run_side_by_side
 from mtp_regression.scenarios.scenario import Scenario
 from mtp_regression.scenarios.table import SCENARIOS
@@ -70,13 +70,9 @@ def _run(scenarios: Sequence[Scenario]) -> Iterator[tuple[str, Row]]:
     declared = read_declared(DECLARED_OF_MEGATRON_BRIDGE)
     console = Console(soft_wrap=True)
     with tempfile.TemporaryDirectory(prefix="mtp-cases-") as scratch:
-        planned = [
-            planned
-            for number, one in enumerate(scenarios)
-            for planned in _planned(one, Path(scratch), number)
-        ]
-        # Two ranks a core: they wait for each other, or for their end, about half of the time.
-        evidence = run_side_by_side(launch, Path(scratch, "logs"), planned, 2 * free_cores(()))
+        rows = (_planned(one, Path(scratch), number) for number, one in enumerate(scenarios))
+        planned = list(chain.from_iterable(rows))
+        evidence = run_side_by_side(launch, Path(scratch, "logs"), planned)
         found = (judge(case, one, declared) for (case, _), one in zip(planned, evidence, strict=True))
         for scenario in scenarios:
             row = {column: outcome(next(found)) for column in (UPSTREAM, PATCHED)}

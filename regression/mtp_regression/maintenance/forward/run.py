@@ -22,7 +22,6 @@ from mtp_regression.ranks.parallel import GRID, Parallel
 from mtp_regression.reporting.record import Record
 from mtp_regression.roundtrip.judge import judge
 from mtp_regression.roundtrip.launch import StartedRanks
-from mtp_regression.roundtrip.room import free_cores
 from mtp_regression.roundtrip.side_by_side import run_side_by_side
 from mtp_regression.stages.case import Case, Stage
 
@@ -59,11 +58,13 @@ def main() -> int:
     right, wrong = [], []
     with tempfile.TemporaryDirectory(prefix="mtp-forward-") as scratch:
         folder = Path(scratch)
-        for name, record in _records(_right(folder)):
+        launch = StartedRanks(time_limit=120)
+        launch.warm_all([PATCHED_MEGATRON_BRIDGE, f"{faults.__name__}:any"])  # in one import
+        for name, record in _records(launch, _right(folder)):
             right.append(_show(name, record))
             if not record.passed:
                 problems.append(f"{name}: {record.verdict}")
-        for name, record in _records(_wrong(folder)):
+        for name, record in _records(launch, _wrong(folder)):
             wrong.append(_show(name, record))
             if record.verdict is not Verdict.DIFFERS:
                 problems.append(f"{name} is not seen: {record.verdict}")
@@ -93,16 +94,16 @@ def _wrong(folder: Path) -> Iterator[_Cell]:
             yield f"wrong: {name}", f"{faults.__name__}:{name}", folder / checkpoint, Parallel()
 
 
-def _records(cells: Iterable[_Cell]) -> Iterator[tuple[str, Record]]:
+def _records(launch: StartedRanks, cells: Iterable[_Cell]) -> Iterator[tuple[str, Record]]:
     """Run cells, some at a time; yields their names and records in order."""
-    named = {name: Case(adapter, folder, parallel, name) for name, adapter, folder, parallel in cells}
-    planned = [(case, (Stage.FORWARD,)) for case in named.values()]
+    planned = [
+        (Case(adapter, folder, parallel, name), (Stage.FORWARD,)) for name, adapter, folder, parallel in cells
+    ]
     with tempfile.TemporaryDirectory(prefix="mtp-forward-logs-") as logs:
-        launch = StartedRanks(time_limit=120)
-        evidence = run_side_by_side(launch, Path(logs), planned, 2 * free_cores(()))
-        for (name, case), found in zip(named.items(), evidence, strict=True):
+        evidence = run_side_by_side(launch, Path(logs), planned)
+        for (case, _), found in zip(planned, evidence, strict=True):
             [record] = judge(case, found, ())
-            yield name, record
+            yield case.name, record
 
 
 def _show(name: str, record: Record) -> float:
