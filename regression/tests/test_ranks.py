@@ -69,12 +69,17 @@ def test_every_rank_returns_its_result(
             "environment": [str(rank), "4", str(rank), "seen", ""],
             "start_method": multiprocessing.get_context().get_start_method(),
             "has_pytest": False,
+            "policies": {os.SCHED_BATCH},
         }
         for rank in range(4)
     ]
     started = logged_pids(tmp_path)
     assert len(set(started)) == 4
     assert not [pid for pid in started if alive(pid)]
+
+
+def test_what_the_end_of_a_process_closes_is_not_closed_before(jobs: ModuleType, tmp_path: Path) -> None:
+    assert run(jobs.keeps_its_groups, world_size=2, time_limit=LONG, log_folder=tmp_path) == [3, 3]
 
 
 def test_the_caller_imports_no_torch(

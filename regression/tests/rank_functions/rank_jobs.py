@@ -40,7 +40,14 @@ def facts(world: World, names: list[str]) -> dict[str, Any]:
         "environment": [os.environ[name] for name in names],
         "start_method": multiprocessing.get_start_method(),
         "has_pytest": "pytest" in sys.modules,
+        "policies": {os.sched_getscheduler(int(task.name)) for task in Path("/proc/self/task").iterdir()},
     }
+
+
+def keeps_its_groups(world: World) -> float:
+    """To destroy process groups is an error on this rank, whose process ends."""
+    dist.destroy_process_group = lambda: os._exit(3)
+    return total(world)
 
 
 def speaks(_world: World) -> None:

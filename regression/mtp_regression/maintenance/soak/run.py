@@ -23,7 +23,9 @@ from mtp_regression.stages.case import ONE_LAYOUT, Case, Stage
 PRESETS = ("qwen3.5-35b-a3b", "qwen3.6-35b-a3b")
 LAYOUTS = tuple(map(Parallel.parse, ("tp1", "tp2", "ep2", "pp2", "tp2 ep2", "pp2 vpp2", "tp2 pp2", "ep4")))
 TIME_LIMIT = 90.0
-"""Seconds that a case may take; a rank that hangs takes them all."""
+"""Seconds that a case may take."""
+HANG_LIMIT = 30.0
+"""The same of a case with a rank that hangs, which takes them all."""
 _TENSORS = 24
 """Fewer than any rank yields, of parameters or of the half of a stream that is left half-way."""
 _SELDOM = 12
@@ -91,7 +93,6 @@ def main(runs: int, seed: int) -> int:
         0 if both runs of each failure came to the same, and to what it should come to, nothing was left, and
         memory did not grow; 1 if not.
     """
-    launch = StartedRanks(time_limit=TIME_LIMIT)
     watch, problems = Watch(), 0
     with tempfile.TemporaryDirectory(prefix="mtp-soak-") as name, _own_temporary_files(Path(name, "tmp")):
         scratch = Path(name)
@@ -102,6 +103,7 @@ def main(runs: int, seed: int) -> int:
             case = Case(adapter, folders[drawn.preset], drawn.parallel)
             if number % _KILLED == _KILLED // 2:
                 start_and_kill(scratch / "killed" / str(number))
+            launch = StartedRanks(HANG_LIMIT if drawn.failure.kind == "hang" else TIME_LIMIT)
             first, second = (
                 came_of(run_case(case, launch, scratch / "logs", drawn.stages)) for _ in range(2)
             )

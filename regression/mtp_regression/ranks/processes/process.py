@@ -47,7 +47,7 @@ class Job:
 def live(rank: int, job: Job) -> None:
     """Runs a rank's process from its start to its end; does not return."""
     lead_group()
-    os._exit(work(rank, job))  # at once: the connections' end tells the other ranks
+    os._exit(work(rank, job, ends=True))  # at once: the connections' end tells the other ranks
 
 
 def lead_group() -> None:
@@ -58,8 +58,13 @@ def lead_group() -> None:
     die_with_caller()
 
 
-def work(rank: int, job: Job) -> int:
+def work(rank: int, job: Job, *, ends: bool = False) -> int:
     """Joins the group, calls the function, and writes its result, or what it raised.
+
+    Args:
+        rank: The rank.
+        job: The run.
+        ends: Whether this process ends when that is done.
 
     Returns:
         The exit code.
@@ -85,6 +90,9 @@ def work(rank: int, job: Job) -> int:
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
         os.environ.setdefault("NCCL_SOCKET_IFNAME", "lo")
         torch.set_num_threads(1)  # tensors have megabytes: to wake threads for one takes longer
+        with suppress(PermissionError):
+            # Else a thread of gloo that wakes takes the core of the one that has the lock it then spins for.
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
         if not job.device.on_gpu:
             cpus = sorted(os.sched_getaffinity(0))
             if job.size > len(cpus):
@@ -95,7 +103,7 @@ def work(rank: int, job: Job) -> int:
         with world.ledger.step("join"):
             join(world, timedelta(seconds=2 * job.time_limit))
         result = pickle.dumps(function(world, *args))
-        leave(world)
+        leave(world, ends=ends)
         job.file(rank, "result").write_bytes(result)
         code = 0
     except BaseException as error:
