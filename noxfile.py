@@ -95,7 +95,7 @@ def roundtrip_release(session: nox.Session, release: str) -> None:
 def tests_release(session: nox.Session, release: str) -> None:
     """The tests that hold for one release of Megatron-Bridge, with {release}."""
     install_release(session, release)
-    session.run("pytest", "regression/tests/releases", *session.posargs)
+    session.run("pytest", "-n", "auto", "regression/tests/releases", *session.posargs)
 
 
 @nox.session(python=PYTHON)
