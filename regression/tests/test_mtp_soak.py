@@ -75,6 +75,22 @@ def test_drawn_failure_is_run_twice(
     ]
 
 
+SCRIPT = """
+import tempfile
+from multiprocessing import util
+from pathlib import Path
+from mtp_regression.maintenance.soak import run
+
+with tempfile.TemporaryDirectory() as name, run.own_temporary_files(Path(name, "tmp")):
+    util.get_temp_dir()
+"""
+
+
+def test_its_own_folder_is_removed_once() -> None:
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
 def test_what_is_left_behind_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(left, "_PATIENCE", 0)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

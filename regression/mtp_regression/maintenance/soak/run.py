@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from multiprocessing import util
 from pathlib import Path
 from unittest import mock
 
@@ -94,7 +95,7 @@ def main(runs: int, seed: int) -> int:
         memory did not grow; 1 if not.
     """
     watch, problems = Watch(), 0
-    with tempfile.TemporaryDirectory(prefix="mtp-soak-") as name, _own_temporary_files(Path(name, "tmp")):
+    with tempfile.TemporaryDirectory(prefix="mtp-soak-") as name, own_temporary_files(Path(name, "tmp")):
         scratch = Path(name)
         folders = {name: CheckpointSpec(preset(name)).write(scratch / name) for name in PRESETS}
         for number in range((runs + 1) // 2):
@@ -121,9 +122,10 @@ def main(runs: int, seed: int) -> int:
 
 
 @contextmanager
-def _own_temporary_files(folder: Path) -> Iterator[None]:
+def own_temporary_files(folder: Path) -> Iterator[None]:
     """Have this process, and all that come of it, keep temporary files in a folder, and be marked."""
     folder.mkdir()
+    util.get_temp_dir()  # multiprocessing's own, which it removes at this process's end: after this folder
     variables = {"TMPDIR": str(folder), MARK: str(folder)}
     with mock.patch.dict(os.environ, variables), mock.patch.object(tempfile, "tempdir", str(folder)):
         yield
