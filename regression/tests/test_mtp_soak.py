@@ -1,10 +1,12 @@
 """The soak: what is drawn, what a failure should come to, and that a wrong verdict is found."""
 
+import os
 import socket
 import subprocess
 import sys
 import tempfile
 from dataclasses import replace
+from mmap import ACCESS_READ, mmap
 from multiprocessing import shared_memory
 from pathlib import Path
 from subprocess import PIPE
@@ -124,6 +126,15 @@ class SharedMemory(shared_memory.SharedMemory):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def test_a_file_that_no_other_process_maps_is_not_memory_of_its_own(tmp_path: Path) -> None:
+    size = 1 << 26
+    (tmp_path / "file").write_bytes(bytes(size))
+    before = left.anonymous(os.getpid())
+    with (tmp_path / "file").open("rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as mapped:
+        assert sum(mapped[place] for place in range(0, size, 4096)) == 0
+        assert left.anonymous(os.getpid()) - before < size / 2
 
 
 def test_memory_that_grows_is_told_from_what_comes_and_goes() -> None:

@@ -95,12 +95,18 @@ class Watch:
             time.sleep(0.1)
         more = Counter({thing: times for thing, times in more.items() if not _of_another(thing)})
         for name, pid in processes().items():
-            self.memory.setdefault(name, []).append(psutil.Process(pid).memory_full_info().uss)
+            self.memory.setdefault(name, []).append(anonymous(pid))
         yield from (f"left behind: {thing}{f', {times} more' * (times > 1)}" for thing, times in more.items())
 
     def growth(self) -> dict[str, float | None]:
         """Return the bytes by which each process's memory has grown a look; None if there were too few."""
         return {name: growth(sizes) for name, sizes in self.memory.items()}
+
+
+def anonymous(pid: int) -> int:
+    """Return a process's resident bytes that are of no file: a file's are its own when no other maps it."""
+    memory = psutil.Process(pid).memory_info()
+    return int(memory.rss - memory.shared)
 
 
 def growth(sizes: Sequence[int]) -> float | None:
