@@ -120,7 +120,8 @@ def line_coverage(session: nox.Session) -> None:
 def light(session: nox.Session) -> None:
     """Run the tests of generator, patch and suite on the oldest Python, without torch."""
     install(session, "light")
-    suite = (f"regression/tests/test_{name}.py" for name in ("mtp_conformance", "page", "page_content"))
+    names = ("mtp_conformance", "mtp_conformance_declared", "page", "page_content")
+    suite = (f"regression/tests/test_{name}.py" for name in names)
     session.run("pytest", "-n", "auto", "fixtures/tests", "bridge_patch/tests", *suite, *session.posargs)
 
 

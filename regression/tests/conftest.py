@@ -1,5 +1,6 @@
 """Runs the main job, as its command does, inside a test."""
 
+import io
 import json
 import os
 import tempfile
@@ -8,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
+from mtp_regression import run_checks
 from mtp_regression.commands.app import app
 from mtp_regression.ranks.processes import fork_server
 from mtp_regression.ranks.processes.fork_server import warm
@@ -18,6 +21,7 @@ from mtp_regression.server import client
 from .warm_servers import place_of_servers
 
 Job = Callable[..., tuple[int, dict[str, Any]]]
+RunSuite = Callable[..., dict[str, dict[str, Any]]]
 
 EXPORTS = ("--stage=native", "--stage=stream", "--stage=saved")
 """What a mistake in the conversion itself shows in; the other stages are for mistakes of their own."""
@@ -94,3 +98,25 @@ def main_job(tmp_path_factory: pytest.TempPathFactory, megatron_server: None) ->
         return result.exit_code, json.loads(report.read_text())
 
     return run
+
+
+@pytest.fixture
+def run_suite(tmp_path: Path) -> RunSuite:
+    """Run checks of the suite on a bridge; gives the records by id, and keeps text and report."""
+
+    def checks(adapter: str, *only: str, **options: Any) -> dict[str, dict[str, Any]]:
+        text = io.StringIO()
+        name = adapter if adapter == "in-memory" or ":" in adapter else f"in_memory_mistakes:{adapter}"
+        report = run_checks(
+            name,
+            only=only,
+            report_path=tmp_path / "report.json",
+            console=Console(file=text, width=160),
+            **options,
+        )
+        assert report is not None
+        checks.text = text.getvalue()  # type: ignore[attr-defined]
+        checks.report = report  # type: ignore[attr-defined]
+        return {record["check"]: record for record in report["records"]}
+
+    return checks

@@ -9,13 +9,11 @@ from pathlib import Path
 
 import pytest
 import rank_jobs
-from processes import logged_pids
+from processes import LONG, gone, logged_pids
 
 from mtp_regression.ranks import run as ranks
 from mtp_regression.ranks.devices import Device
 from mtp_regression.ranks.processes import kept
-
-from .test_ranks import LONG, gone
 
 
 @pytest.fixture(autouse=True)

@@ -3,20 +3,18 @@
 The bridges are of numpy, and their ranks threads: nothing here imports torch.
 """
 
-import io
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 from mtp_checkpoint import inspect
 from mtp_fixtures import FAULTS
 from mtp_fixtures.plugin import MakeCheckpoint
-from mtp_regression import CannotRunError, Device, World, run_checks
+from mtp_regression import CannotRunError, Device, World
 from mtp_regression.adapters.find import examine
 from mtp_regression.comparison.tensors import read_folder
 from mtp_regression.conformance.subjects import subjects
@@ -25,33 +23,11 @@ from mtp_regression.oracle.parameters import native_parameters
 from mtp_regression.oracle.source import AbsentError
 from mtp_regression.ranks.parallel import Coordinates, Parallel
 
-Run = Callable[..., dict[str, dict[str, Any]]]
+from .conftest import RunSuite
 
 YIELDS_TWICE = "in_memory_mistakes:YieldsTwice"
 MUTANTS = "mtp_regression.mutants.bridges"
 ROUND = ("packed-tp1::*", "packed-ep2::*")
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
-    """Run checks; gives the records by id, and keeps the text."""
-
-    def checks(adapter: str, *only: str, **options: Any) -> dict[str, dict[str, Any]]:
-        text = io.StringIO()
-        name = adapter if adapter == "in-memory" or ":" in adapter else f"in_memory_mistakes:{adapter}"
-        report = run_checks(
-            name,
-            only=only,
-            report_path=tmp_path / "report.json",
-            console=Console(file=text, width=160),
-            **options,
-        )
-        assert report is not None
-        checks.text = text.getvalue()  # type: ignore[attr-defined]
-        checks.report = report  # type: ignore[attr-defined]
-        return {record["check"]: record for record in report["records"]}
-
-    return checks
 
 
 def failed(records: dict[str, dict[str, Any]]) -> set[str]:
@@ -65,15 +41,15 @@ def test_ids_are_unique_and_name_checkpoint_layout_and_stage(tmp_path: Path) -> 
     assert lacking["forward"] == "no logits"
 
 
-def test_a_right_bridge_passes(run: Run) -> None:
-    records = run("in-memory", *ROUND, "per-expert-pp2::*")
+def test_a_right_bridge_passes(run_suite: RunSuite) -> None:
+    records = run_suite("in-memory", *ROUND, "per-expert-pp2::*")
     assert len(records) == 18
     assert failed(records) == set()
 
 
-def test_every_fault_that_contradicts_itself_is_a_check_and_is_refused(run: Run) -> None:
+def test_every_fault_that_contradicts_itself_is_a_check_and_is_refused(run_suite: RunSuite) -> None:
     broken = {subject.name for subject in subjects() if subject.broken}
-    records = run("in-memory", "fault-*")
+    records = run_suite("in-memory", "fault-*")
     assert {record["checkpoint"] for record in records.values()} == broken
     assert failed(records) == set()
 
@@ -85,97 +61,39 @@ def test_faults_that_load_are_no_checks(make_checkpoint: MakeCheckpoint) -> None
             assert not inspect(make_checkpoint(fault=name)).problems, name
 
 
-def test_what_is_broken_must_be_refused_and_named(run: Run) -> None:
+def test_what_is_broken_must_be_refused_and_named(run_suite: RunSuite) -> None:
     fault = "fault-half-packed-tp1::refused"
-    [finding] = run(f"{MUTANTS}:absent-mtp-is-zeros", fault)[fault]["tensors"]
+    [finding] = run_suite(f"{MUTANTS}:absent-mtp-is-zeros", fault)[fault]["tensors"]
     assert finding["detail"].startswith("was loaded: ")
-    [finding] = run(f"{MUTANTS}:refuses-mutely", fault)[fault]["tensors"]
+    [finding] = run_suite(f"{MUTANTS}:refuses-mutely", fault)[fault]["tensors"]
     assert finding["detail"].startswith("names none of layer 0, mtp.layers.0.mlp.experts.down_proj")
 
 
-def test_a_mistake_is_the_checks_that_show_it_and_no_other(run: Run) -> None:
+def test_a_mistake_is_the_checks_that_show_it_and_no_other(run_suite: RunSuite) -> None:
     stages = ("stream", "retrained", "reloaded")
-    assert failed(run("ReversesRows", *ROUND)) == {
+    assert failed(run_suite("ReversesRows", *ROUND)) == {
         f"packed-{layout}::{stage}" for layout in ("tp1", "ep2") for stage in stages
     }
 
 
-def test_what_is_declared_is_no_failure_and_is_counted(run: Run) -> None:
-    records = run("Declares", *ROUND)
-    assert failed(records) == set()
-    assert records["packed-ep2::stream"]["declared"] == 1
-    assert records["packed-ep2::saved"]["declared"] == 0
-
-
-def test_what_is_declared_and_does_not_happen_is_one(run: Run) -> None:
-    records = run("DeclaresTooMuch", *ROUND)
-    assert failed(records) == {"packed-tp1::saved", "packed-ep2::saved"}
-    assert records["packed-tp1::saved"]["stale"] == ["mtp.fc.weight: rows are reversed"]
-
-
-@pytest.mark.parametrize(
-    ("adapter", "message"),
-    [
-        ("DeclaresNoCheck", "no check is called packed-tp3::stream"),
-        ("DeclaresWithoutReason", "declared failures: .* has no reason"),
-    ],
-)
-def test_a_declaration_of_nothing_is_an_error(run: Run, adapter: str, message: str) -> None:
-    with pytest.raises(CannotRunError, match=message):
-        run(adapter, *ROUND)
-
-
-def test_declared_of_a_layout_and_of_what_the_source_lacks(run: Run) -> None:
-    records = run("YieldsTwice", "packed-tp1::stream", "packed-pp2::stream")
-    assert failed(records) == set()
-    assert records["packed-pp2::stream"]["declared"] == 2
-
-
-def test_declared_errors(run: Run) -> None:
-    records = run("CannotSave", *ROUND)
-    assert failed(records) == set()
-    assert records["packed-tp1::saved"]["crash"]["message"] == "no room for saved"
-
-
-def test_declared_in_a_file(tmp_path: Path) -> None:
-    from mtp_regression.roundtrip.run import round_trips
-
-    file = tmp_path / "declared.toml"
-    file.write_text(
-        '[[declared]]\nchecks = "*::stream"\ntensor = "mtp.fc.*"\nverdict = "wrong"\nreason = "reversed"\n'
-    )
-    request = Conformance(
-        adapter="in_memory_mistakes:ReversesRows",
-        only=["packed-tp1::stream"],
-        declared_path=file,
-        report_path=tmp_path / "report.json",
-    )
-    report = round_trips(request, Console(file=io.StringIO()))
-    assert report is not None
-    assert report["passed"]
-    file.write_text('[[declared]]\nchecks = "*::stream"\nwhy = "reversed"\n')
-    with pytest.raises(CannotRunError, match="why: no field"):
-        round_trips(request, Console(file=io.StringIO()))
-
-
-def test_roles_that_are_not_there_are_told_and_not_run(run: Run) -> None:
-    records = run("StreamsAlone", *ROUND)
+def test_roles_that_are_not_there_are_told_and_not_run(run_suite: RunSuite) -> None:
+    records = run_suite("StreamsAlone", *ROUND)
     assert failed(records) == set()
     assert {record["stage"] for record in records.values()} == {"native", "stream", "retrained"}
-    assert run.report["stages_not_run"]["saved"] == "no save"  # type: ignore[attr-defined]
+    assert run_suite.report["stages_not_run"]["saved"] == "no save"  # type: ignore[attr-defined]
 
 
-def test_parameters_of_other_names_are_told_in_one_line(run: Run) -> None:
-    assert failed(run("OtherNames", "packed-tp1::native")) == {"packed-tp1::native"}
-    text: str = run.text  # type: ignore[attr-defined]
+def test_parameters_of_other_names_are_told_in_one_line(run_suite: RunSuite) -> None:
+    assert failed(run_suite("OtherNames", "packed-tp1::native")) == {"packed-tp1::native"}
+    text: str = run_suite.text  # type: ignore[attr-defined]
     [line] = [line for line in text.splitlines() if line.startswith("missing: other names?")]
     told = r"missing: other names\? (\d+) tensors expected, decoder\..*; unknown: \1 ten.*"
     assert re.fullmatch(told, line)
-    assert failed(run("OtherNamesTold", "packed-tp1::native")) == set()
+    assert failed(run_suite("OtherNamesTold", "packed-tp1::native")) == set()
 
 
-def test_a_thread_that_hangs_is_named(run: Run) -> None:
-    records = run("OneRankHangs", "packed-ep2::stream", time_limit=5.0)
+def test_a_thread_that_hangs_is_named(run_suite: RunSuite) -> None:
+    records = run_suite("OneRankHangs", "packed-ep2::stream", time_limit=5.0)
     crash = records["packed-ep2::stream"]["crash"]
     assert (crash["kind"], crash["rank"], crash["stage"]) == ("timeout", 1, "load")
 
@@ -223,8 +141,8 @@ def test_pytest_without_a_test_file(pytester: pytest.Pytester) -> None:
     assert done.ret == pytest.ExitCode.INTERRUPTED
 
 
-def test_the_report_has_the_ids(run: Run, tmp_path: Path) -> None:
-    run("in-memory", "packed-tp1::native")
+def test_the_report_has_the_ids(run_suite: RunSuite, tmp_path: Path) -> None:
+    run_suite("in-memory", "packed-tp1::native")
     [record] = json.loads((tmp_path / "report.json").read_text())["records"]
     assert record["check"] == "packed-tp1::native"
 
@@ -245,8 +163,8 @@ def test_ranks_that_are_there_may_be_too_few(tmp_path: Path) -> None:
         on_one_rank(tmp_path, "packed-ep2::stream")
 
 
-def test_a_folder_that_cannot_be_read_is_the_verdict_of_what_was_saved(run: Run) -> None:
-    record = run(f"{MUTANTS}:shard-lost", "packed-tp1::saved")["packed-tp1::saved"]
+def test_a_folder_that_cannot_be_read_is_the_verdict_of_what_was_saved(run_suite: RunSuite) -> None:
+    record = run_suite(f"{MUTANTS}:shard-lost", "packed-tp1::saved")["packed-tp1::saved"]
     assert (record["verdict"], record["crash"]) == ("wrong", None)
     [found] = record["tensors"]
     assert "No such file or directory, and the index puts" in found["detail"]

@@ -172,6 +172,16 @@ def test_nothing_is_left_of_a_command_that_is_killed(monkeypatch: pytest.MonkeyP
         assert list(watch.left()) == []
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_only_a_rank_that_hangs_is_waited_for_less_long(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = []
+    monkeypatch.setattr(run.Drawn, "of", lambda *_: replace(DRAWN, failure=replace(DRAWN.failure, kind=kind)))
+    monkeypatch.setattr(run, "run_case", lambda _case, launch, *_: limits.append(launch.time_limit))
+    monkeypatch.setattr(run, "came_of", lambda _: {Stage.NATIVE: ENDED, Stage.STREAM: RAISED})
+    run.main(2, 7)
+    assert limits == [30 if kind == "hang" else 90] * 2
+
+
 @pytest.mark.parametrize("second", [ENDED, (*RAISED[:4], "something else")])
 def test_another_verdict_the_second_time_is_a_problem(
     second: tuple[object, ...], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -5,12 +5,11 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
-from processes import alive, pids_in
+from processes import gone, logged_pids
 
 from mtp_regression import on_cpu
 
@@ -90,12 +89,9 @@ def reduce(folder: Path, how: str, time_limit: float = 120.0) -> tuple[int, list
     command, logs = [str(script), how], folder / "logs"
     code = on_cpu.run_ranks(command, module=False, ranks=2, time_limit=time_limit, logs=logs)
     said = [(logs / f"rank{rank}.log").read_text() for rank in range(2)]
-    pids = [pid for text in said for pid in pids_in(text)]
+    pids = logged_pids(logs)
     assert len(set(pids)) == 2
-    limit = time.monotonic() + 120
-    while any(map(alive, pids)):
-        assert time.monotonic() < limit
-        time.sleep(0.01)
+    assert gone(pids)
     return code, said
 
 

@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 import rank_jobs
-from processes import alive, hear_ctrl_c, logged_pids
+from processes import LONG, alive, gone, hear_ctrl_c, logged_pids
 
 from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.ranks.run import RankError, run, warm
@@ -20,7 +20,6 @@ from mtp_regression.ranks.run import RankError, run, warm
 pytestmark = pytest.mark.usefixtures("own_fork_server")
 
 FUNCTIONS = Path(__file__).parent / "rank_functions"
-LONG = 60.0  # seconds, that even a busy machine does not need
 
 
 @pytest.fixture(scope="module")
@@ -28,16 +27,6 @@ def jobs() -> ModuleType:
     """The module rank_jobs; its ranks need a fork server, which has started."""
     warm()
     return rank_jobs
-
-
-def gone(processes: list[int]) -> bool:
-    """Whether all processes end; how fast is the machine's."""
-    limit = time.monotonic() + LONG
-    while any(map(alive, processes)):
-        if time.monotonic() > limit:
-            return False
-        time.sleep(0.01)
-    return True
 
 
 def fails(

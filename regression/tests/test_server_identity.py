@@ -11,12 +11,12 @@ from pathlib import Path
 from threading import Barrier
 
 import pytest
-from processes import alive
+from processes import LONG, alive
 
 from mtp_regression.server import client, identity, messages
 from mtp_regression.server.client import NoServerError, servers
 
-from .warm_servers import LONG, serve, until
+from .warm_servers import serve, until
 
 
 def test_one_server_serves_many_from_any_folder(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

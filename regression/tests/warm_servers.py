@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import alive
+from processes import LONG, alive
 
 from mtp_regression.server.client import SWITCH, fork, servers, stop
-
-LONG = 60.0  # seconds, that even a busy machine does not need
 
 MODULE = """
 try:

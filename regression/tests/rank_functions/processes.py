@@ -2,8 +2,11 @@
 
 import re
 import signal
+import time
 from functools import partial
 from pathlib import Path
+
+LONG = 60.0  # seconds, that even a busy machine does not need
 
 hear_ctrl_c = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
 """For `preexec_fn`: a shell's background job, as a test run may be, is born deaf to Ctrl-C."""
@@ -17,11 +20,17 @@ def alive(pid: int | str) -> bool:
         return False
 
 
-def pids_in(text: str) -> list[int]:
-    """The process ids that were logged as lines "pid 123"."""
-    return [int(pid) for pid in re.findall(r"^pid (\d+)$", text, re.MULTILINE)]
+def gone(processes: list[int]) -> bool:
+    """Whether all processes end; how fast is the machine's."""
+    limit = time.monotonic() + LONG
+    while any(map(alive, processes)):
+        if time.monotonic() > limit:
+            return False
+        time.sleep(0.01)
+    return True
 
 
 def logged_pids(folder: Path) -> list[int]:
-    """The process ids that the ranks of all cases have logged, in rank order."""
-    return [pid for log in sorted(folder.rglob("*.log")) for pid in pids_in(log.read_text())]
+    """The process ids that the ranks of all cases have logged as lines "pid 123", in rank order."""
+    logs = [log.read_text() for log in sorted(folder.rglob("*.log"))]
+    return [int(pid) for text in logs for pid in re.findall(r"^pid (\d+)$", text, re.MULTILINE)]
