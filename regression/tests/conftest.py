@@ -79,6 +79,17 @@ def megatron_server() -> None:
     )
 
 
+@pytest.fixture(scope="module")
+def training_server(megatron_server: None) -> Iterator[None]:
+    """A fork server that has also imported what Megatron's own checkpoints need; else 3 s of each rank."""
+    del megatron_server
+    usual = fork_server._preloaded or ()
+    warm([*usual, "megatron.bridge.training.model_load_save"])
+    yield
+    fork_server._preloaded = None  # the next tests are to import that late, as users do
+    warm(usual)
+
+
 @pytest.fixture(autouse=True)
 def _warm(request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("megatron"):

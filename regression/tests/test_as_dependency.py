@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
+pytestmark = pytest.mark.xdist_group("as a dependency")  # one environment for all
+
 REPOSITORY = Path(__file__).parents[2]
 
 FILES = {

@@ -21,7 +21,7 @@ from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.ranks import run as ranks
 from mtp_regression.ranks.parallel import Parallel
 
-pytestmark = pytest.mark.megatron
+pytestmark = [pytest.mark.megatron, pytest.mark.usefixtures("training_server")]
 
 ITERATION = "iter_0000000"
 FLOAT32 = ("linear_attn.A_log", "linear_attn.norm.weight")

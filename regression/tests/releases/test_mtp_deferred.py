@@ -9,6 +9,8 @@ import pytest
 
 from mtp_regression.deferred.imports import Listed, listed_packages
 
+pytestmark = pytest.mark.xdist_group("deferred packages")  # one import for all
+
 AT_WORK = {
     ("modelopt.torch.opt.dynamic", "DynamicModule"),
     ("modelopt.torch.quantization.utils", "is_quantized"),
