@@ -17,6 +17,8 @@ from mtp_regression.maintenance.soak import killed, left, run
 from mtp_regression.maintenance.soak.failure import KINDS, USES, Failure
 from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.ranks.scratch import scratch
+from mtp_regression.reporting.record import Crash
+from mtp_regression.roundtrip.evidence import Evidence
 from mtp_regression.stages.case import Stage
 
 DRAWN = run.Drawn(
@@ -188,7 +190,10 @@ def test_another_verdict_the_second_time_is_a_problem(
 ) -> None:
     results = iter([{Stage.NATIVE: ENDED, Stage.STREAM: RAISED}, {Stage.NATIVE: ENDED, Stage.STREAM: second}])
     monkeypatch.setattr(run.Drawn, "of", lambda _seed, _number: DRAWN)
-    monkeypatch.setattr(run, "run_case", lambda *_: None)
+    crash = Crash(Stage.STREAM, 1, "timeout", "", "it hung", refused=False, text="the stack of rank 1")
+    monkeypatch.setattr(run, "run_case", lambda *_: Evidence(crashes={Stage.STREAM: crash}))
     monkeypatch.setattr(run, "came_of", lambda _: next(results))
     assert run.main(2, 7) == 1
-    assert "once " in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "once " in out
+    assert out.count("the stack of rank 1") == 2

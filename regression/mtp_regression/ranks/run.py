@@ -6,20 +6,20 @@ cannot use CUDA, they are interpreters that are kept for the next run.
 
 from __future__ import annotations
 
-import linecache
 import multiprocessing
 import os
 import pickle
 import re
 import signal
 import time
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtp_regression.ranks.devices import Device
+from mtp_regression.ranks.processes import stacks
 from mtp_regression.ranks.processes.fork_server import PreloadError, children, starting, warm
 from mtp_regression.ranks.processes.kept import Worker, kept
 from mtp_regression.ranks.processes.process import Job, kill, live, signal_group
@@ -39,12 +39,8 @@ _ECHO = re.compile(
     re.IGNORECASE,
 )
 _ECHO_GRACE = 1.0  # seconds to wait for the true error after its first echo
-_STACK_GRACE = 2.0  # seconds to wait for the stacks of hung ranks
 _TAIL_LINES = 40
 _running: set[BaseProcess] = set()  # the CPU ranks of all runs, for `stop`
-# Modules of torch whose functions wait for the other ranks, and a line of any module that does.
-_COLLECTIVE = re.compile(r"torch/distributed/(distributed_c10d|rendezvous|_functional_collectives)\.py$")
-_FRAME = re.compile(r'File "(?P<file>.+)", line (?P<line>\d+) in ')
 
 
 def run(
@@ -194,28 +190,8 @@ class _Failure:
 
 def _timed_out(pids: dict[int, int | None], job: Job) -> RankError:
     """Asks ranks that still run (rank -> process id) for their stacks; names first those that do not wait."""
-    for pid in pids.values():
-        with suppress(ProcessLookupError):
-            os.kill(pid or 0, signal.SIGUSR1)
-    files = {rank: job.file(rank, "stack") for rank in pids}
-    patience = time.monotonic() + _STACK_GRACE
-    sizes: list[int] = []
-    while time.monotonic() < patience:  # until every file is there and grows no more
-        time.sleep(0.05)
-        before, sizes = sizes, [file.stat().st_size if file.exists() else 0 for file in files.values()]
-        if all(sizes) and sizes == before:
-            break
-    stacks = {rank: file.read_text() if file.exists() else "" for rank, file in files.items()}
-    for rank, stack in stacks.items():
+    found = stacks.ask({rank: (pid, job.file(rank, "stack")) for rank, pid in pids.items() if pid})
+    for rank, stack in found.items():
         with job.logs[rank].open("a") as log:
             log.write(f"\nstack at the time limit:\n{stack}")
-    return RankError.timed_out(stacks, _waits, job.size, job.time_limit, job.logs)
-
-
-def _waits(stack: str) -> bool:
-    """Whether the main thread in a dump of faulthandler is waiting for other ranks."""
-    frame = _FRAME.search(stack, max(stack.find("Current thread"), 0))
-    if frame is None:
-        return False
-    line = linecache.getline(frame["file"], int(frame["line"]))
-    return bool(_COLLECTIVE.search(frame["file"])) or ".wait(" in line
+    return RankError.timed_out(found, stacks.waits, job.size, job.time_limit, job.logs)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -110,14 +111,23 @@ def _of_ranks(scratch: Path) -> dict[str, list[tuple[int, float]]]:
 
 
 def least(do: Callable[[], object], clock: Callable[[], float]) -> float:
-    """Do something, again and again if it is short, and return the least seconds that it took."""
+    """Do something, again and again if it is short, and return the least seconds that it took.
+
+    As `timeit` does it, without Python's garbage collector, which comes when it likes: the least of a short
+    thing would be without it, and of a long one with it.
+    """
     found: list[float] = []
-    while len(found) < 3:
-        start = clock()
-        do()
-        found.append(clock() - start)
-        if found[-1] > _SHORT:
-            break
+    gc.collect()
+    gc.disable()
+    try:
+        while len(found) < 3:
+            start = clock()
+            do()
+            found.append(clock() - start)
+            if found[-1] > _SHORT:
+                break
+    finally:
+        gc.enable()
     return min(found)
 
 

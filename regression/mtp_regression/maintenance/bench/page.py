@@ -21,8 +21,9 @@ many times as long the alternative takes. A limit is the least that it may be.
 ![Alternatives' seconds, divided by the kit's](benchmarks/pairs.svg)
 """
 _GROWTH = f"""\
-Seconds of CPU (of ranks, seconds), and the slope of the line through them on scales of logarithms, without
-those sizes that take less than 0.01 s: 1 is linear, 2 quadratic. The limit is {STEEPEST}.
+Seconds of CPU without the garbage collector (of ranks, seconds), and the slope of the line through them on
+scales of logarithms, without those sizes that take less than 0.01 s: 1 is linear, 2 quadratic. The limit is
+{STEEPEST}.
 
 ![Seconds as the work grows](benchmarks/growth.svg)
 """

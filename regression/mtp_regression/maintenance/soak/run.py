@@ -105,12 +105,13 @@ def main(runs: int, seed: int) -> int:
             if number % _KILLED == _KILLED // 2:
                 start_and_kill(scratch / "killed" / str(number))
             launch = StartedRanks(HANG_LIMIT if drawn.failure.kind == "hang" else TIME_LIMIT)
-            first, second = (
-                came_of(run_case(case, launch, scratch / "logs", drawn.stages)) for _ in range(2)
-            )
+            twice = [run_case(case, launch, scratch / "logs", drawn.stages) for _ in range(2)]
+            first, second = map(came_of, twice)
             found = [] if first == second else [f"once {first}, then {second}"]
             found += [*drawn.wrong(first), *watch.left()]
             print(f"{number}: {drawn}: {'; '.join(found) or 'the same twice'}", flush=True)
+            if first != second:
+                print(*(crash.text for one in twice for crash in one.crashes.values()), sep="\n\n")
             problems += bool(found)
     memory = watch.growth()
     told = ", ".join(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Literal, cast
 
+from mtp_regression.ranks.processes.stacks import ASK
 from mtp_regression.ranks.rank import Raised
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def work(rank: int, job: Job, *, ends: bool = False) -> int:
     for stream in (sys.stdout, sys.stderr):
         cast("TextIOWrapper", stream).reconfigure(line_buffering=True)
     faulthandler.enable()
-    faulthandler.register(signal.SIGUSR1, job.file(rank, "stack").open("w"))
+    faulthandler.register(ASK, job.file(rank, "stack").open("w"))
     os.environ.update(job.environment)
     multiprocessing.set_start_method(None, force=True)  # the platform's, as in any other process
     code = 1
