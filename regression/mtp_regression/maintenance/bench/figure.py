@@ -62,7 +62,9 @@ def growth(rows: Sequence[Mapping[str, Any]]) -> str:
             panel.xaxis.set_major_formatter(EngFormatter(places=0, sep=""))
             for scale in (panel.xaxis, panel.yaxis):
                 scale.set_minor_formatter(NullFormatter())
-            panel.legend(frameon=False, fontsize=7)
+            low, high = panel.get_ylim()
+            panel.set_ylim(low, high * (high / low) ** (0.1 * len(own)))  # the legend is above the lines
+            panel.legend(frameon=False, fontsize=7, loc="upper left")
         for panel in list(panels):
             panel.set_axis_off()
         slopes = (f"{row['axis']}, {row['what']}: slope {row['slope']}" for row in rows)
