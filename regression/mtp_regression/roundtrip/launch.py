@@ -205,4 +205,4 @@ def _modules(adapter: str) -> list[str]:
     module, _, attribute = full_name(adapter).partition(":")
     if not module or not attribute:
         find(adapter)  # says how an adapter is named
-    return [module, run_stages.__module__]
+    return [module]
