@@ -1,6 +1,8 @@
 """What is done grows no faster than the work: calls are counted at two sizes, and no time is measured."""
 
+import gc
 import sys
+import time
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable
@@ -18,7 +20,7 @@ from mtp_fixtures.model.mlp import Moe
 from mtp_regression.comparison.tensors import RawTensor
 from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.maintenance.bench import memory, subjects
-from mtp_regression.maintenance.bench.growth import slope_of
+from mtp_regression.maintenance.bench.growth import least, slope_of
 from mtp_regression.oracle import claims
 from mtp_regression.provenance import elsewhere
 from mtp_regression.reporting.folding.fold import fold
@@ -160,3 +162,10 @@ def test_slope_is_the_exponent_of_growth() -> None:
     assert slope_of([(10, 0.2), (100, 20)]) == 2
     assert slope_of([(1, 0.001), (10, 0.2), (100, 2)]) == 1, "what is too short is left out"
     assert slope_of([(10, 0.001), (100, 0.01)]) is None
+
+
+def test_what_is_measured_is_without_the_garbage_collector() -> None:
+    found: list[bool] = []
+    least(lambda: found.append(gc.isenabled()), time.process_time)
+    assert found == [False] * 3
+    assert gc.isenabled()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -10,6 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from timeit import Timer
 from typing import Any
 
 from mtp_regression.maintenance.bench import subjects
@@ -113,21 +113,15 @@ def _of_ranks(scratch: Path) -> dict[str, list[tuple[int, float]]]:
 def least(do: Callable[[], object], clock: Callable[[], float]) -> float:
     """Do something, again and again if it is short, and return the least seconds that it took.
 
-    As `timeit` does it, without Python's garbage collector, which comes when it likes: the least of a short
+    `timeit` does it without Python's garbage collector, which comes when it likes: the least of a short
     thing would be without it, and of a long one with it.
     """
+    timer = Timer(do, timer=clock)
     found: list[float] = []
-    gc.collect()
-    gc.disable()
-    try:
-        while len(found) < 3:
-            start = clock()
-            do()
-            found.append(clock() - start)
-            if found[-1] > _SHORT:
-                break
-    finally:
-        gc.enable()
+    while len(found) < 3:
+        found.append(timer.timeit(1))
+        if found[-1] > _SHORT:
+            break
     return min(found)
 
 
