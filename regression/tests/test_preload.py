@@ -1,5 +1,7 @@
 """What is said when the modules that ranks need cannot be imported for them."""
 
+import json
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -42,3 +44,19 @@ def test_a_server_that_cannot_listen_says_why(tmp_path: Path) -> None:
         [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False
     )
     assert done.stderr.rstrip().endswith("cannot import json for the ranks: AF_UNIX path too long")
+
+
+def test_an_interpreter_without_the_package_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    set_preload = multiprocessing.set_forkserver_preload
+    monkeypatch.setattr(multiprocessing, "set_forkserver_preload", lambda _: set_preload(["no_such_module"]))
+    with pytest.raises(PreloadError, match="a new interpreter cannot import mtp_regression"):
+        warm(["json"])
+
+
+def test_nothing_is_written_for_a_command_that_has_gone(tmp_path: Path) -> None:
+    log = tmp_path / "preload.log"
+    told = json.dumps({"modules": [], "path": sys.path, "log": str(log)})
+    words = [sys.executable, "-c", "import mtp_regression.ranks.processes.preload"]
+    done = subprocess.run(words, env=os.environ | {"MTP_PRELOAD": told}, capture_output=True, check=False)
+    assert done.stderr.endswith(f"FileNotFoundError: [Errno 2] No such file or directory: '{log}'\n".encode())
+    assert not log.exists()

@@ -3,13 +3,16 @@
 import json
 import os
 import re
+import select
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
-from processes import alive
+from processes import LONG, alive
 from reports import but_seconds
 from typer.testing import CliRunner
 
@@ -75,6 +78,23 @@ def test_a_fork_is_what_a_new_interpreter_is(place: Path) -> None:
     assert server.facts == own.facts
     assert again.facts == own.facts
     assert own.facts["heavy"]
+
+
+@pytest.mark.usefixtures("place")
+def test_a_server_that_has_answered_at_once_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    send_fds = socket.send_fds
+
+    def send_and_be_slow(connection: socket.socket, *told: Any) -> int:
+        sent = send_fds(connection, *told)
+        gone = select.poll()
+        gone.register(connection, select.POLLRDHUP)
+        assert gone.poll(1000 * LONG)
+        return sent
+
+    monkeypatch.setattr(socket, "send_fds", send_and_be_slow)
+    serve()
+    ((_, status),) = servers()
+    assert status["served"] == 1
 
 
 def test_commands_go_on_without_the_server(place: Path) -> None:

@@ -90,6 +90,7 @@ def place_of_servers(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 def serve(minutes: float = 10.0, module: str = "heavy") -> int:
     """Let a server make a fork, which ends at once; give the server's process id."""
     log = Path(os.environ["XDG_RUNTIME_DIR"], "preload.log")
+    log.touch()
     request = json.dumps({"modules": [], "path": sys.path, "log": str(log)})
     listening = Path(tempfile.mkdtemp(dir=log.parent), "listener")
     read, write = os.pipe()

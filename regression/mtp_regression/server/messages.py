@@ -37,7 +37,8 @@ def send(connection: socket.socket, message: Mapping[str, Any], descriptors: tup
     """Send a line of JSON, and descriptors."""
     text = json.dumps(message).encode() + b"\n"
     sent = socket.send_fds(connection, [text], descriptors) if descriptors else 0
-    connection.sendall(text[sent:])
+    if sent < len(text):  # who has all may have answered and gone, and to send nothing is an error then
+        connection.sendall(text[sent:])
 
 
 @contextmanager

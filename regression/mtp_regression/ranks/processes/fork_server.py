@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
 _TAIL_LINES = 100
+_NOT_BEGUN = "a new interpreter cannot import mtp_regression; is it installed there?"
 
 ImportedBy = Literal["command", "server"]
 """Who has imported what ranks need: this process's own fork server, or a warm server for it."""
@@ -75,6 +76,7 @@ def _start(preload: Sequence[str]) -> None:
     multiprocessing.set_forkserver_preload(["mtp_regression.ranks.processes.preload"])
     log = _log()
     log.unlink(missing_ok=True)
+    log.write_text(_NOT_BEGUN)  # until the server opens it, which may be when this process removes its folder
     probe = multiprocessing.get_context("forkserver").Process()
     try:
         with starting():
@@ -88,12 +90,13 @@ def _start(preload: Sequence[str]) -> None:
         _preloaded = None
         if not isinstance(error, OSError | EOFError):
             raise
-        lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+        written = log.read_text(errors="replace")
+        lines = [] if written == _NOT_BEGUN else written.splitlines()
         told = "\n".join(["", *lines[-_TAIL_LINES:]] if len(lines) > 1 else lines) or str(error)
         raise PreloadError(f"cannot import {' and '.join(preload)} for the ranks: {told}") from None
-    if not log.exists():
+    if log.read_text(errors="replace") == _NOT_BEGUN:
         _preloaded = None
-        raise PreloadError("a new interpreter cannot import mtp_regression; is it installed there?")
+        raise PreloadError(_NOT_BEGUN)
 
 
 def imported_by() -> ImportedBy:

@@ -2,8 +2,8 @@
 
 `multiprocessing.forkserver` can do it by itself, but with another `sys.path` (CPython 3.12 passes that of the
 caller and does not use it), with the modules' output on the terminal, and silently if a module is missing.
-Here the output goes to a file, and a failed import ends the server, so that the caller notices and shows the
-file.
+Here the output goes to a file of the caller's, and a failed import ends the server, so that the caller
+notices and shows the file.
 """
 
 import atexit
@@ -16,7 +16,7 @@ import sys
 import traceback
 
 request = json.loads(os.environ.pop("MTP_PRELOAD"))
-log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+log = os.open(request["log"], os.O_WRONLY | os.O_TRUNC | os.O_APPEND)
 os.dup2(log, 1)
 os.dup2(log, 2)
 os.close(log)
