@@ -1,5 +1,9 @@
 """The maintainers' jobs: what is asked for wrongly runs nothing, and is no success."""
 
+import json
+from importlib import metadata
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner
 
@@ -50,6 +54,20 @@ def test_words_choose_the_scenarios_that_have_them_all() -> None:
     assert all("packed" in scenario.name and "2" in scenario.name for scenario in some)
     with pytest.raises(ValueError, match="no scenario to run"):
         table.main([], update=False)
+
+
+def test_one_scenario_of_each_outcome_that_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second, third, fourth, fifth = table.choose(["MoE"])[:5]
+    right, refused = {"outcome": "exact", "cause": ""}, {"outcome": "refused", "cause": "LayoutError"}
+    known = {
+        first.name: {"upstream": right, "patched": right},
+        second.name: {"upstream": right, "patched": right},
+        third.name: {"upstream": right, "patched": refused},
+    }
+    (tmp_path / "9.8.json").write_text(json.dumps(known))
+    monkeypatch.setattr(table, "KNOWN", tmp_path)
+    monkeypatch.setattr(metadata, "version", lambda _: "9.8")
+    assert table.each_outcome([first, second, third, fourth, fifth]) == [first, third, fourth, fifth]
 
 
 def test_large_folder_and_long_module_are_problems() -> None:

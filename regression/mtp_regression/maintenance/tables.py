@@ -15,19 +15,31 @@ Text = Annotated[
 Update = Annotated[bool, typer.Option("--update", help="Renew what is known of the release.")]
 
 
-def _run(table: Any, text: list[str] | None, what: str, *, update: bool) -> NoReturn:
-    """Run the rows of a table's module that have every word in their names, and exit."""
-    chosen = table.choose(text or ())
+def _chosen(table: Any, text: list[str] | None, what: str) -> list[Any]:
+    """Return the rows of a table's module that have every word in their names, at least one."""
+    chosen: list[Any] = table.choose(text or ())
     if not chosen:
         raise typer.BadParameter(f"no {what} has {' and '.join(map(repr, text or ()))} in its name")
-    raise typer.Exit(table.main(chosen, update=update))
+    return chosen
 
 
-def cases(text: Text = None, update: Update = False) -> None:
+def _run(table: Any, text: list[str] | None, what: str, *, update: bool) -> NoReturn:
+    """Run the rows of a table's module that have every word in their names, and exit."""
+    raise typer.Exit(table.main(_chosen(table, text, what), update=update))
+
+
+def cases(
+    text: Text = None,
+    each_outcome: Annotated[
+        bool, typer.Option("--each-outcome", help="Of those with the same known outcome, take the first.")
+    ] = False,
+    update: Update = False,
+) -> None:
     """Run every scenario on the installed release, as it is and patched, and compare with what is known."""
     from mtp_regression.maintenance.cases import table
 
-    _run(table, text, "scenario", update=update)
+    chosen = _chosen(table, text, "scenario")
+    raise typer.Exit(table.main(table.each_outcome(chosen) if each_outcome else chosen, update=update))
 
 
 def cases_page() -> None:

@@ -1,10 +1,11 @@
 """Runs every scenario on the installed release, as it is and patched, and compares with what is known.
 
-    python -m mtp_regression.maintenance cases [--update] [TEXT]...
+    python -m mtp_regression.maintenance cases [--update] [--each-outcome] [TEXT]...
 
 What is known of a release is in `known/RELEASE.json`: for each scenario what became of it, and why.
 A difference is an error in both directions, so that a release that mends a failure is noticed; it names the
-findings (`docs/findings.md`) that the scenario shows. `--update` writes the file anew.
+findings (`docs/findings.md`) that the scenario shows. `--update` writes the file anew. `--each-outcome` is
+for releases that are not run whole: of each outcome that is known there is a scenario that shows it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import re
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from itertools import chain
 from pathlib import Path
@@ -22,7 +23,7 @@ from rich.console import Console
 
 from mtp_regression.adapters import DECLARED_OF_MEGATRON_BRIDGE, MEGATRON_BRIDGE
 from mtp_regression.comparison.verdicts import Verdict
-from mtp_regression.maintenance.known import PATCHED, UPSTREAM, conclude, known_of
+from mtp_regression.maintenance.known import PATCHED, UPSTREAM, conclude, known_of, known_of_one
 from mtp_regression.ranks.run import warm
 from mtp_regression.reporting.record import Crash, Record
 from mtp_regression.roundtrip.declared import read_declared
@@ -47,6 +48,24 @@ Row = dict[str, dict[str, str]]
 def choose(words: Sequence[str]) -> list[Scenario]:
     """Return the scenarios that have all of some words in their names."""
     return [scenario for scenario in SCENARIOS if all(word in scenario.name for word in words)]
+
+
+def each_outcome(scenarios: Iterable[Scenario]) -> list[Scenario]:
+    """Return the first scenario of each pair of outcomes that is known of the installed release.
+
+    Args:
+        scenarios: What to choose from; of those that are not known all are returned.
+
+    Raises:
+        FileNotFoundError: Nothing is known of the release.
+    """
+    known = known_of_one(KNOWN, metadata.version("megatron-bridge"))
+    first: dict[object, Scenario] = {}
+    for scenario in scenarios:
+        row = known.get(scenario.name)
+        outcomes = tuple(row[column]["outcome"] for column in (UPSTREAM, PATCHED)) if row else scenario.name
+        first.setdefault(outcomes, scenario)
+    return [*first.values()]
 
 
 def main(scenarios: Sequence[Scenario], *, update: bool) -> int:
