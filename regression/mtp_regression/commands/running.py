@@ -38,10 +38,13 @@ def may_not_run() -> Iterator[None]:
         with working_folder_importable():
             yield
     except CannotRunError as error:
+        told = str(error)
         absent = re.search(
-            r"ModuleNotFoundError: No module named '(torch|megatron|transformers)\b.*$", str(error)
+            r"ModuleNotFoundError: (No module named '(?:torch|megatron|transformers)\b.*)$", told
         )
-        fail(f"{error}\n{ENVIRONMENT}" if absent else str(error))
+        if absent:  # the frames of the import tell no more
+            told = f"{told.splitlines()[0]}{absent[1]}; {ENVIRONMENT}"
+        fail(told)
 
 
 def run(request: Request, *, as_json: bool, html: Path | None) -> None:
