@@ -129,7 +129,7 @@ def test_one_byte_of_a_folder(copy: Callable[[Changed], tuple[Path, Path]]) -> N
     code, printed = mtpkit("diff", source, target)
     assert code == 1
     assert "wrong: mtp.fc.weight: 1 of 56448 elements differ, first [167, 335]: 0x" in printed
-    assert printed.splitlines()[-1] == f"{source.name} and copy: 1 differences"
+    assert printed.splitlines()[-1] == f"{source.name} and copy: 1 difference"
 
 
 def test_side_files_and_layouts_of_folders(make_checkpoint: MakeCheckpoint, tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_side_files_and_layouts_of_folders(make_checkpoint: MakeCheckpoint, tmp_
     (target / "merges.txt").unlink()
     assert mtpkit("diff", packed, target) == (
         1,
-        f"missing: merges.txt: the file is lost\n{packed.name} and copy: 1 differences\n",
+        f"missing: merges.txt: the file is lost\n{packed.name} and copy: 1 difference\n",
     )
 
 

@@ -5,6 +5,7 @@ The bridges are of numpy, and their ranks threads: nothing here imports torch.
 
 import json
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from mtp_regression.conformance.suite import Conformance
 from mtp_regression.oracle.parameters import native_parameters
 from mtp_regression.oracle.source import AbsentError
 from mtp_regression.ranks.parallel import Coordinates, Parallel
+from mtp_regression.scenarios.scenario import Use
 
 from .conftest import RunSuite
 
@@ -80,7 +82,16 @@ def test_roles_that_are_not_there_are_told_and_not_run(run_suite: RunSuite) -> N
     records = run_suite("StreamsAlone", *ROUND)
     assert failed(records) == set()
     assert {record["stage"] for record in records.values()} == {"native", "stream", "retrained"}
-    assert run_suite.report["stages_not_run"]["saved"] == "no save"  # type: ignore[attr-defined]
+    told: dict[str, str] = run_suite.report["stages_not_run"]  # type: ignore[attr-defined]
+    assert told["saved"] == "no save"
+    scenarios = Counter(subject.use for subject in subjects() if subject.use is not Use.PLAIN)
+    assert len(set(scenarios.values())) < len(
+        scenarios
+    )  # some have as many as others, and are told all the same
+    assert {f"{use}: no such use" for use in scenarios} == {
+        f"{what.rpartition(' ')[2]}: {why}" for what, why in told.items() if "scenario" in what
+    }
+    assert sum(int(what.split()[0]) for what in told if "scenario" in what) == scenarios.total()
 
 
 def test_parameters_of_other_names_are_told_in_one_line(run_suite: RunSuite) -> None:

@@ -167,7 +167,10 @@ def verify(
     else:
         for difference in differences:
             print(difference)
-        print(f"{folder}: " + (f"{len(differences)} differences" if differences else "as its manifest says"))
+        count = len(differences)
+        print(
+            f"{folder}: " + (f"{count} difference{'s' * (count != 1)}" if count else "as its manifest says")
+        )
     raise typer.Exit(1 if differences else 0)
 
 

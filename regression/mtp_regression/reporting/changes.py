@@ -88,4 +88,5 @@ def _folded(compared: Compared, second: str) -> list[Folded]:
 def _equal(compared: Compared, first: str, second: str) -> str:
     if not compared.findings:
         return f"{first} and {second}: equal, {compared.tensors} tensors and {compared.files} other files"
-    return f"{first} and {second}: {len(compared.findings)} differences"
+    count = len(compared.findings)
+    return f"{first} and {second}: {count} difference{'s' * (count != 1)}"

@@ -75,9 +75,10 @@ class CannotSave(InMemoryBridge):
 
 
 class StreamsAlone(InMemoryBridge):
-    """Has neither a save nor a second load."""
+    """Has neither a save nor a second load, and is used in one way."""
 
     bridge = "streams-alone"
+    uses: ClassVar[Any] = {}
     save = reload = save_megatron = load_megatron = None  # type: ignore[assignment]
 
 
