@@ -7,7 +7,7 @@ import pytest
 
 from mtp_regression.comparison.verdicts import Finding, Verdict
 from mtp_regression.ranks.parallel import GRID
-from mtp_regression.reporting.folding.fold import Folded, fold, fold_warnings
+from mtp_regression.reporting.folding.fold import Folded, fold, fold_reasons, fold_warnings
 from mtp_regression.reporting.folding.names import kind, patterns
 from mtp_regression.reporting.record import Crash, Record
 from mtp_regression.stages.case import Stage
@@ -209,6 +209,12 @@ def test_warnings_of_failed_records_are_told_once() -> None:
     warned = [f"no {name}" for name in ONE_BY_ONE]
     records = [replace(EXACT, warnings=["not told"]), failed(Finding("x", Verdict.WRONG), warnings=warned)]
     assert fold_warnings(records) == [f"no {MTP}.{{0-7}}.{{gate,up,down}}_proj.weight (24 like this)"]
+
+
+def test_what_was_not_run_is_told_by_reason() -> None:
+    not_run = {"native": "no coordinates", "saved": "no save", "files": "no save"}
+    assert fold_reasons(not_run) == ["native: no coordinates", "saved, files: no save"]
+    assert fold_reasons({}) == []
 
 
 def test_what_passed_and_what_is_declared_is_not_told() -> None:

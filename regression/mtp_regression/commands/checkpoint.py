@@ -167,10 +167,8 @@ def verify(
     else:
         for difference in differences:
             print(difference)
-        count = len(differences)
-        print(
-            f"{folder}: " + (f"{count} difference{'s' * (count != 1)}" if count else "as its manifest says")
-        )
+        told = f"{len(differences)} difference{'s' * (len(differences) != 1)}"
+        print(f"{folder}: {told if differences else 'as its manifest says'}")
     raise typer.Exit(1 if differences else 0)
 
 

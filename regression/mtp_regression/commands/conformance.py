@@ -45,6 +45,7 @@ def conformance(
     Exits with 0 if every check passed or failed as declared, with 1 if not, and with 2 if it could not run.
     """
     from mtp_regression.conformance.suite import Conformance
+    from mtp_regression.reporting.folding.fold import fold_reasons
 
     request = Conformance(
         adapter=bridge,
@@ -61,4 +62,5 @@ def conformance(
     with may_not_run():
         checks, lacking = request.listed()
     print(*checks, sep="\n")
-    print(*(f"not run: {what}: {why}" for what, why in lacking.items()), sep="\n", file=sys.stderr)
+    for told in fold_reasons(lacking):
+        print(f"not run: {told}", file=sys.stderr)

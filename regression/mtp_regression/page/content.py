@@ -15,7 +15,7 @@ from mtp_regression.page.summary import comparison, together, verdict
 from mtp_regression.reporting.differences import Change, Difference, differences
 from mtp_regression.reporting.document import records_of
 from mtp_regression.reporting.explanations import Explanation, Facts, explain
-from mtp_regression.reporting.folding.fold import Folded, fold
+from mtp_regression.reporting.folding.fold import Folded, fold, fold_reasons
 from mtp_regression.reporting.record import Crash, Record
 
 FIRST, REASONS = 5, 30
@@ -92,7 +92,7 @@ class Content:
             ("stages", ", ".join(dict.fromkeys(record.stage for record in records))),
             ("took", f"{report.get('seconds', 0):.0f} s"),
             ("mtp-bridge-kit", str(report.get("kit", ""))),
-            *(("not run", f"{stage}: {why}") for stage, why in report.get("stages_not_run", {}).items()),
+            *(("not run", told) for told in fold_reasons(report.get("stages_not_run", {}))),
             ("not run", ", ".join(report.get("not_run", ()))),
             ("did not end", "; ".join(report.get("unfinished", ()))),
             *(("not as before", line) for line in report.get("differences", ())),

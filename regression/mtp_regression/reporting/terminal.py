@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from mtp_regression.reporting.explanations import Facts, explain
-from mtp_regression.reporting.folding.fold import fold, fold_warnings
+from mtp_regression.reporting.folding.fold import fold, fold_reasons, fold_warnings
 from mtp_regression.reporting.record import Crash, Record
 from mtp_regression.reporting.tables import cells, passed, tables, where_time_went
 
@@ -104,8 +104,7 @@ def closing(records: Sequence[Record], report: Mapping[str, Any]) -> Iterator[st
     if went := where_time_went(cells(records).values()):
         yield f"where the time went: {went}"
     yield f"stages: {', '.join(dict.fromkeys(record.stage for record in records))}"
-    for stage, reason in report["stages_not_run"].items():
-        yield f"not run: {stage}: {reason}"
+    yield from (f"not run: {told}" for told in fold_reasons(report["stages_not_run"]))
     if report["not_run"]:
         yield f"not run, for want of ranks or GPUs: {', '.join(report['not_run'])}"
     if all(record.ranks == 1 for record in records):

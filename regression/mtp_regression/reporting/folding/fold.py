@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -109,6 +109,14 @@ def fold_warnings(records: Sequence[Record]) -> list[str]:
     failed = (record for record in records if not record.passed)
     found = patterns(warning for record in failed for warning in record.warnings)
     return [f"{text} ({count} like this)" if count > 1 else text for text, count, _ in found]
+
+
+def fold_reasons(not_run: Mapping[str, str]) -> list[str]:
+    """Tell what was not run and why, all that has one reason together."""
+    alike: dict[str, list[str]] = {}
+    for what, why in not_run.items():
+        alike.setdefault(why, []).append(what)
+    return [f"{', '.join(what)}: {why}" for why, what in alike.items()]
 
 
 def _folded(group: Group, records: Sequence[Record]) -> Folded:
