@@ -18,6 +18,10 @@ from mtp_regression.commands.console import ENVIRONMENT, fail, working_folder_im
 if TYPE_CHECKING:
     from mtp_regression.roundtrip.request import Request
 
+_PACKAGE_ABSENT = re.compile(
+    r"ModuleNotFoundError: (No module named '(?:torch|transformers|megatron(?:\.core|\.bridge)?)')$"
+)
+
 Keep = Annotated[bool, typer.Option("--keep", help="Keep what the bridge saves, in kept/ beside the report.")]
 
 Html = Annotated[
@@ -39,10 +43,7 @@ def may_not_run() -> Iterator[None]:
             yield
     except CannotRunError as error:
         told = str(error)
-        absent = re.search(
-            r"ModuleNotFoundError: (No module named '(?:torch|megatron|transformers)\b.*)$", told
-        )
-        if absent:  # the frames of the import tell no more
+        if absent := _PACKAGE_ABSENT.search(told):  # where it is imported does not matter
             told = f"{told.splitlines()[0]}{absent[1]}; {ENVIRONMENT}"
         fail(told)
 
