@@ -14,6 +14,7 @@ import pytest
 import rank_jobs
 from processes import LONG, alive, gone, hear_ctrl_c, logged_pids
 
+from mtp_regression.ranks import run as run_module
 from mtp_regression.ranks.parallel import Parallel
 from mtp_regression.ranks.run import RankError, run, warm
 
@@ -141,6 +142,30 @@ def test_a_hung_rank_shows_its_stack(jobs: ModuleType, tmp_path: Path) -> None:
     assert "in all_reduce" not in guilty
     assert "in all_reduce" in waiting
     assert "in hangs" in error.logs[1].read_text()
+
+
+def test_ranks_that_wait_for_each_other_need_not_be_waited_for(
+    jobs: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "_STILL", 2.0)
+    monkeypatch.setattr(run_module, "_LOOK", 0.5)
+    begin = time.monotonic()
+    error = fails(jobs.meet_in_different_calls, log_folder=tmp_path)
+    assert time.monotonic() - begin < LONG / 2
+    assert (error.kind, error.rank) == ("timeout", 0)
+    assert str(error).startswith("ranks 0, 1 of 2 did not end: each waited for another rank\n")
+    assert "in all_reduce" in error.traceback
+    assert "in recv" in error.traceback
+
+
+@pytest.mark.parametrize("waits", ["sleeps_a_while", "has_a_process_compute"])
+def test_a_rank_that_waits_for_something_else_is_waited_for(
+    jobs: ModuleType, waits: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "_STILL", 1.0)
+    monkeypatch.setattr(run_module, "_LOOK", 0.25)
+    job = getattr(jobs, waits)
+    assert run(job, world_size=2, time_limit=LONG, log_folder=tmp_path) == [3, 3]
 
 
 def test_a_function_of_the_main_module_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,10 +42,11 @@ def test_a_dump_is_read_when_it_is_whole(tmp_path: Path) -> None:
         try:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
-            found = stacks.ask({3: (process.pid, file)})
+            found, again = (stacks.ask({3: (process.pid, file)}) for _ in range(2))
         finally:
             process.kill()
     assert stacks.waits(found[3])
+    assert again == found  # the second dump alone
 
 
 def test_a_process_that_has_gone_has_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,7 +89,8 @@ class RankError(RuntimeError):
 
     Attributes:
         rank: The rank that failed first; after a time-out, the first that does not wait for another rank.
-        kind: The rank "raised" an exception, "died" without one, or did not end in time ("timeout").
+        kind: The rank "raised" an exception, "died" without one, or did not end in time ("timeout"), which
+            need not be waited for where all ranks wait for each other.
         exception: Class of the exception that it raised, as `Raised.exception`; "" if it raised none.
         message: The exception's message; if it raised none, how the rank ended.
         traceback: The exception's traceback; if it raised none, the end of the log or the ranks' stacks.
@@ -129,11 +130,11 @@ class RankError(RuntimeError):
         """
         suspects = [rank for rank, stack in stacks.items() if not waits(stack)]
         shown = suspects + [rank for rank in stacks if rank not in suspects]
-        headline = f"{_named(list(stacks))} of {size} still ran after {seconds:g} s; "
+        headline = f"{_named(list(stacks))} of {size} "
         if suspects:
-            headline += f"{_named(suspects)} did not wait for another rank"
-        else:
-            headline += "each waited for another rank"
+            headline += f"still ran after {seconds:g} s; {_named(suspects)} did not wait for another rank"
+        else:  # that it is so may have been seen before
+            headline += "did not end: each waited for another rank"
         text = "\n\n".join(f"rank {rank}:\n{stacks[rank].strip() or '(gave no stack)'}" for rank in shown)
         return cls(headline, shown[0], "timeout", Raised("", headline, text), logs)
 

@@ -23,11 +23,12 @@ from mtp_regression.ranks.processes import stacks
 from mtp_regression.ranks.processes.fork_server import PreloadError, children, starting, warm
 from mtp_regression.ranks.processes.kept import Worker, kept
 from mtp_regression.ranks.processes.process import Job, kill, live, signal_group
+from mtp_regression.ranks.processes.stillness import Stillness
 from mtp_regression.ranks.rank import Kind, Raised, RankError
 from mtp_regression.ranks.scratch import scratch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from multiprocessing.process import BaseProcess
 
 __all__ = ["PreloadError", "RankError", "run", "warm"]
@@ -39,6 +40,8 @@ _ECHO = re.compile(
     re.IGNORECASE,
 )
 _ECHO_GRACE = 1.0  # seconds to wait for the true error after its first echo
+_LOOK = 2.0  # seconds between looks at what ranks do
+_STILL = 10.0  # seconds; then it is asked whether they wait for each other
 _TAIL_LINES = 40
 _running: set[BaseProcess] = set()  # the CPU ranks of all runs, for `stop`
 
@@ -134,21 +137,33 @@ _STARTS: dict[Device, Callable[[Job], AbstractContextManager[Sequence[BaseProces
 
 
 def _wait(ranks: Sequence[BaseProcess | Worker], job: Job) -> None:
-    """Returns when all ranks have ended well; raises RankError at the first failure or at the time limit."""
+    """Returns when all ranks have ended well.
+
+    Raises:
+        RankError: At the first failure, at the time limit, or when all wait for each other.
+    """
     deadline = time.monotonic() + job.time_limit
+    watched = None if job.device.on_gpu else Stillness(process.pid or 0 for process in ranks)
     running: dict[Any, int] = {process.sentinel: rank for rank, process in enumerate(ranks)}
     failures: list[_Failure] = []
     while running:
-        ready = connection.wait(list(running), max(0.0, deadline - time.monotonic()))
+        left = max(0.0, deadline - time.monotonic())
+        ready = connection.wait(list(running), min(left, _LOOK) if watched else left)
         for rank in [running.pop(sentinel) for sentinel in ready]:
             with children:
                 ranks[rank].join()
             if ranks[rank].exitcode != 0 or not job.file(rank, "result").exists():
                 failures.append(_Failure.of(rank, ranks[rank].exitcode, job))
-        if failures and (not ready or not running or not all(failure.echo for failure in failures)):
+        late = not ready and time.monotonic() >= deadline
+        if failures and (late or not running or not all(failure.echo for failure in failures)):
             raise min(failures, key=lambda failure: (failure.echo, failure.when)).error(job)
-        if not ready:
-            raise _timed_out({rank: ranks[rank].pid for rank in running.values()}, job)
+        if late:
+            raise _ended(_stacks(ranks, running.values(), job), job)
+        if not ready and watched and watched.seconds() >= _STILL:
+            found = _stacks(ranks, running.values(), job)
+            if all(map(stacks.waits, found.values())):
+                raise _ended(found, job)
+            watched = None  # one of them waits for something else, which may come
         if failures:
             deadline = min(deadline, time.monotonic() + _ECHO_GRACE)
 
@@ -188,10 +203,13 @@ class _Failure:
         return error
 
 
-def _timed_out(pids: dict[int, int | None], job: Job) -> RankError:
-    """Asks ranks that still run (rank -> process id) for their stacks; names first those that do not wait."""
-    found = stacks.ask({rank: (pid, job.file(rank, "stack")) for rank, pid in pids.items() if pid})
+def _stacks(ranks: Sequence[BaseProcess | Worker], running: Iterable[int], job: Job) -> dict[int, str]:
+    return stacks.ask({rank: (ranks[rank].pid or 0, job.file(rank, "stack")) for rank in running})
+
+
+def _ended(found: dict[int, str], job: Job) -> RankError:
+    """Makes the error of ranks that were ended, of their stacks; names first those that do not wait."""
     for rank, stack in found.items():
         with job.logs[rank].open("a") as log:
-            log.write(f"\nstack at the time limit:\n{stack}")
+            log.write(f"\nstack when the rank was ended:\n{stack}")
     return RankError.timed_out(found, stacks.waits, job.size, job.time_limit, job.logs)

@@ -95,6 +95,33 @@ def hangs(world: World) -> float:
     return total(world)
 
 
+def meet_in_different_calls(world: World) -> None:
+    """Each rank waits for the other in another call."""
+    started()
+    tensor = torch.zeros(1)
+    if world.rank == 1:
+        dist.recv(tensor, src=0)
+    dist.all_reduce(tensor)
+
+
+def sleeps_a_while(world: World) -> float:
+    """Rank 0 waits for rank 1, and rank 1 for some time to pass."""
+    started()
+    if world.rank == 1:
+        time.sleep(3)
+    return total(world)
+
+
+def has_a_process_compute(world: World) -> float:
+    """Rank 0 waits for rank 1, and rank 1 for a process of its own."""
+    started()
+    if world.rank == 1:
+        source = "import time\nend = time.monotonic() + 3\nwhile time.monotonic() < end: pass"
+        with subprocess.Popen([sys.executable, "-c", source]) as process:
+            process.wait()
+    return total(world)
+
+
 def leaves_a_process(_world: World) -> None:
     print(f"pid {subprocess.Popen(['sleep', '600']).pid}")
 

@@ -28,21 +28,22 @@ def ask(processes: Mapping[int, tuple[int, Path]]) -> dict[int, str]:
     but as long as a handler runs, the kernel withholds its signal from the thread.
 
     Args:
-        processes: Rank -> process id and the file of its stacks, which has none yet.
+        processes: Rank -> process id and the file of its stacks, which may have those of before.
 
     Returns:
         Rank -> its stacks; of one that does not write them in time what is there.
     """
+    old = {file: len(_text(file)) for _, file in processes.values()}
     before = {pid: _withheld(pid) for pid, _ in processes.values()}
     for pid in before:
         with suppress(ProcessLookupError):
             os.kill(pid, ASK)
     patience = time.monotonic() + _PATIENCE
     while time.monotonic() < patience and not all(
-        _text(file) and _withheld(pid) <= before[pid] for pid, file in processes.values()
+        _text(file)[old[file] :] and _withheld(pid) <= before[pid] for pid, file in processes.values()
     ):
         time.sleep(0.05)
-    return {rank: _text(file) for rank, (_, file) in processes.items()}
+    return {rank: _text(file)[old[file] :] for rank, (_, file) in processes.items()}
 
 
 def waits(stack: str) -> bool:
