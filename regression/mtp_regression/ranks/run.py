@@ -143,7 +143,7 @@ def _wait(ranks: Sequence[BaseProcess | Worker], job: Job) -> None:
         RankError: At the first failure, at the time limit, or when all wait for each other.
     """
     deadline = time.monotonic() + job.time_limit
-    watched = None if job.device.on_gpu else Stillness(process.pid or 0 for process in ranks)
+    watched = None if job.device.on_gpu else Stillness(process.pid for process in ranks if process.pid)
     running: dict[Any, int] = {process.sentinel: rank for rank, process in enumerate(ranks)}
     failures: list[_Failure] = []
     while running:
@@ -204,7 +204,8 @@ class _Failure:
 
 
 def _stacks(ranks: Sequence[BaseProcess | Worker], running: Iterable[int], job: Job) -> dict[int, str]:
-    return stacks.ask({rank: (ranks[rank].pid or 0, job.file(rank, "stack")) for rank in running})
+    pids = {rank: pid for rank in running if (pid := ranks[rank].pid)}
+    return stacks.ask({rank: (pid, job.file(rank, "stack")) for rank, pid in pids.items()})
 
 
 def _ended(found: dict[int, str], job: Job) -> RankError:
