@@ -85,9 +85,7 @@ def test_roles_that_are_not_there_are_told_and_not_run(run_suite: RunSuite) -> N
     told: dict[str, str] = run_suite.report["stages_not_run"]  # type: ignore[attr-defined]
     assert told["saved"] == "no save"
     scenarios = Counter(subject.use for subject in subjects() if subject.use is not Use.PLAIN)
-    assert len(set(scenarios.values())) < len(
-        scenarios
-    )  # some have as many as others, and are told all the same
+    assert len(set(scenarios.values())) < len(scenarios)  # some uses have as many scenarios as others
     assert {f"{use}: no such use" for use in scenarios} == {
         f"{what.rpartition(' ')[2]}: {why}" for what, why in told.items() if "scenario" in what
     }

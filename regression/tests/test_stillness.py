@@ -5,6 +5,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -56,6 +57,14 @@ def test_a_thread_or_process_that_computes_or_is_new_is_not(source: str) -> None
 def test_a_thread_that_waits_for_a_disk_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     with group(SLEEP) as one:
         monkeypatch.setattr(stillness, "_state", lambda _: ["D", "1", str(one)])
+        assert still(one) < 0.1
+
+
+def test_a_kernel_that_does_not_count_shows_no_stillness(monkeypatch: pytest.MonkeyPatch) -> None:
+    read_text = Path.read_text
+    zeros = {"schedstat": "0 0 0\n"}
+    monkeypatch.setattr(Path, "read_text", lambda path: zeros.get(path.name) or read_text(path))
+    with group(SLEEP) as one:
         assert still(one) < 0.1
 
 

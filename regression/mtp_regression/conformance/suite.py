@@ -134,11 +134,8 @@ class Conformance(Request):
 
     def _not_run(self, adapter: Examined) -> dict[str, str]:
         """Return what the adapter does without, so that a report shows it."""
-        stages: dict[str, str] = {
-            stage: f"no {role}" for stage, role in NEEDS.items() if role in adapter.lacks
-        }
+        stages = {stage: f"no {role}" for stage, role in NEEDS.items() if role in adapter.lacks}
         scenarios = Counter(subject.use for subject in subjects() if subject.use not in adapter.uses)
         del scenarios[Use.PLAIN]
-        for use, count in scenarios.items():
-            stages[f"{count} scenario{'s' * (count != 1)} of {use}"] = "no such use"
-        return stages
+        uses = (f"{count} scenario{'s' * (count != 1)} of {use}" for use, count in scenarios.items())
+        return stages | dict.fromkeys(uses, "no such use")

@@ -34,14 +34,14 @@ class Stillness:
         return now - self._since
 
     def _look(self) -> Iterator[tuple[Path, float | None]]:
-        """Yield each thread, and the seconds that it has run, or had no core; None if it waits for a disk."""
+        """Yield each thread, and the seconds that it has run, or had no core; None if it is on a disk."""
         for process in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):  # it has ended, or this kernel does not tell
                 _, _, group = _state(process)
                 for thread in process.glob("task/*") if int(group) in self._leaders else ():
                     run, delayed, _ = (thread / "schedstat").read_text().split()
-                    on_disk = _state(thread)[0] == "D"
-                    yield thread, None if on_disk else (int(run) + int(delayed)) / 1e9
+                    told = int(run) and _state(thread)[0] != "D"  # kernels that do not count say 0
+                    yield thread, (int(run) + int(delayed)) / 1e9 if told else None
 
 
 def _worked(before: float | None, after: float | None, most: float) -> bool:
